@@ -1,0 +1,98 @@
+"""Batches cut by edge count, not by crystal count: equal work and equal memory in each."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.graph import CrystalGraph
+
+Batch = tuple[CrystalGraph, dict[str, Tensor]]
+
+
+class EdgeBudgetSampler(Sampler[list[int]]):
+    """Cut shuffled crystals into batches of about equal work.
+
+    The cost of a crystal is its edges plus ``per_atom`` times its atoms. Batches are cut from a random
+    order, so they stay random; a crystal larger than the budget is a batch of its own.
+
+    Args:
+        cost: Work of each crystal, in edges.
+        which: Numbers of the crystals to draw.
+        budget: Work per batch.
+        seed: Of the shuffling; with the epoch it fixes the order. ``None`` keeps the given order.
+        rank: This process among ``world``; each takes every ``world``-th batch.
+        world: Number of processes.
+    """
+
+    def __init__(
+        self,
+        cost: NDArray[np.int64],
+        which: NDArray[np.int64],
+        *,
+        budget: int,
+        seed: int | None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.cost, self.which, self.budget = cost, which, budget
+        self.seed, self.rank, self.world = seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch; Lightning calls it."""
+        self.epoch = epoch
+
+    def _batches(self) -> list[list[int]]:
+        order = self.which
+        if self.seed is not None:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+        batches: list[list[int]] = []
+        spent = self.budget + 1
+        for index, cost in zip(order.tolist(), self.cost[order].tolist(), strict=True):
+            if spent + cost > self.budget:
+                batches.append([])
+                spent = 0
+            batches[-1].append(index)
+            spent += cost
+        whole = len(batches) - len(batches) % self.world if self.seed is not None else len(batches)
+        return batches[self.rank : whole : self.world]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches())
+
+    def __len__(self) -> int:
+        return len(self._batches())
+
+
+class _Batches(Dataset[Batch]):
+    """A packed set whose items are whole batches."""
+
+    def __init__(self, packed: PackedCrystals) -> None:
+        self.packed = packed
+
+    def __getitem__(self, which: list[int]) -> Batch:
+        return self.packed.batch(which)
+
+
+def work(packed: PackedCrystals, per_atom: int = 20) -> NDArray[np.int64]:
+    """Estimate the work of every crystal, in edges."""
+    atoms = np.asarray(packed.arrays["atoms"], dtype=np.int64)
+    return np.asarray(packed.arrays["edges"], dtype=np.int64) + per_atom * atoms
+
+
+def loader(packed: PackedCrystals, sampler: EdgeBudgetSampler, workers: int = 0) -> DataLoader[Batch]:
+    """Load the batches a sampler names; each item is one collated batch."""
+    generator = torch.Generator().manual_seed(0)
+    return DataLoader(
+        _Batches(packed),
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        generator=generator,
+        persistent_workers=workers > 0,
+    )

@@ -1,0 +1,217 @@
+"""Crystals as flat arrays on disk, graphs included: written once, mapped into memory, read by slices.
+
+Training needs nothing but these files, torch and numpy. A packed set is a folder with one raw array per
+field and ``meta.json``, which holds types, units, the neighbour rule and the names of splits, sources and
+groups.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ase_crystalformer.data.crystals import LabelledCrystal
+from ase_crystalformer.errors import BadModelFile, BadStructure
+from ase_crystalformer.graph import CrystalGraph
+from ase_crystalformer.neighbours import Rule, build
+from ase_crystalformer.structures import Crystal
+from ase_crystalformer.orbits import reduce
+
+#: Arrays of a packed set: name -> (type, shape of one entry). One entry per crystal, atom or edge.
+CRYSTAL_FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "cell": ("<f8", (3, 3)),
+    "periodic": ("|u1", (3,)),
+    "atoms": ("<i4", ()),
+    "edges": ("<i4", ()),
+    "split": ("|i1", ()),
+    "source": ("<i2", ()),
+    "group": ("<i2", ()),
+    "stress": ("<f4", (3, 3)),
+}
+ATOM_FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "species": ("|u1", ()),
+    "positions": ("<f4", (3,)),
+    "multiplicity": ("<f4", ()),
+    "degree": ("<i4", ()),
+    "forces": ("<f4", (3,)),
+}
+EDGE_FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "sender": ("<i4", ()),
+    "vector": ("<f4", (3,)),
+    "image": ("<i2", (3,)),
+}
+SPLITS = ("train", "val", "test")
+
+
+def pack(
+    crystals: Iterable[LabelledCrystal],
+    rule: Rule,
+    folder: str | Path,
+    *,
+    labels: Sequence[str],
+    by_symmetry: bool = False,
+) -> list[str]:
+    """Build every graph once and write the set; return a line for each crystal left out, and why.
+
+    Args:
+        crystals: Read one at a time; never all in memory.
+        rule: Which pairs are edges.
+        folder: Where to; replaced as a whole when all is written.
+        labels: Which scalar labels to keep; NaN where a crystal has none.
+        by_symmetry: Keep one atom per orbit (no forces then).
+    """
+    folder = Path(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    kinds = {**CRYSTAL_FIELDS, **ATOM_FIELDS, **EDGE_FIELDS, **{f"label.{n}": ("<f8", ()) for n in labels}}
+    names: dict[str, dict[str, int]] = {"source": {}, "group": {}}
+    ids: list[str] = []
+    failures: list[str] = []
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(open(partial / f"{name}.bin", "wb")) for name in kinds}
+        for crystal in crystals:
+            try:
+                rows = _rows(crystal, rule, labels, by_symmetry, names)
+            except BadStructure as error:
+                failures.append(f"{crystal.id}: {error}")
+                continue
+            ids.append(crystal.id)
+            for name, value in rows.items():
+                files[name].write(np.ascontiguousarray(value, dtype=kinds[name][0]).tobytes())
+    meta = {
+        "rule": {"kind": type(rule).__name__, **asdict(rule)},
+        "by_symmetry": by_symmetry,
+        "labels": list(labels),
+        "names": {key: list(values) for key, values in names.items()},
+        "fields": {name: [kind, list(shape)] for name, (kind, shape) in kinds.items()},
+        "ids": ids,
+    }
+    (partial / "meta.json").write_text(json.dumps(meta))
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return failures
+
+
+def _rows(
+    crystal: LabelledCrystal,
+    rule: Rule,
+    labels: Sequence[str],
+    by_symmetry: bool,
+    names: dict[str, dict[str, int]],
+) -> dict[str, Any]:
+    """Everything the files hold of one crystal."""
+    bare = Crystal(crystal.species, crystal.positions, crystal.cell, crystal.periodic)
+    graph = build(bare, rule)
+    if by_symmetry:
+        graph = reduce(graph)
+    code = {key: names[key].setdefault(getattr(crystal, key), len(names[key])) for key in names}
+    missing = np.full((graph.atoms, 3), np.nan)
+    rows: dict[str, Any] = {
+        "cell": graph.cell[0],
+        "periodic": graph.periodic[0],
+        "atoms": graph.atoms,
+        "edges": graph.edges,
+        "split": -1 if crystal.split is None else SPLITS.index(crystal.split),
+        **code,
+        "stress": crystal.labels.get("stress", missing[:1].repeat(3, 0)),
+        "species": graph.species,
+        "positions": graph.positions,
+        "multiplicity": graph.multiplicity,
+        "degree": torch.bincount(graph.receiver, minlength=graph.atoms),
+        "forces": missing if by_symmetry else crystal.labels.get("forces", missing),
+        "sender": graph.sender,
+        "vector": graph.vector,
+        "image": graph.image,
+    }
+    return rows | {f"label.{name}": crystal.labels.get(name, np.nan) for name in labels}
+
+
+class PackedCrystals:
+    """A packed set, read by slices from memory-mapped files.
+
+    Args:
+        folder: What ``pack`` wrote.
+
+    Raises:
+        BadModelFile: if the folder is not a complete packed set.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        meta = self.folder / "meta.json"
+        if not meta.is_file():
+            raise BadModelFile(f"{self.folder} is not a packed data set: it has no meta.json.")
+        self.meta: dict[str, Any] = json.loads(meta.read_text())
+        self.ids: list[str] = self.meta["ids"]
+        self.labels: list[str] = self.meta["labels"]
+        self.arrays = {name: self._map(name, *spec) for name, spec in self.meta["fields"].items()}
+        self.atom_start = _starts(self.arrays["atoms"])
+        self.edge_start = _starts(self.arrays["edges"])
+
+    def _map(self, name: str, kind: str, shape: list[int]) -> NDArray[Any]:
+        path = self.folder / f"{name}.bin"
+        if path.stat().st_size == 0:
+            return np.zeros((0, *shape), kind)
+        return np.memmap(path, kind, mode="r").reshape(-1, *shape)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def where(self, split: str) -> NDArray[np.int64]:
+        """Numbers of the crystals in a split."""
+        return np.flatnonzero(self.arrays["split"] == SPLITS.index(split))
+
+    def label(self, name: str) -> NDArray[np.float64]:
+        """One scalar label of every crystal, NaN where missing."""
+        return np.asarray(self.arrays[f"label.{name}"])
+
+    def batch(self, which: Sequence[int]) -> tuple[CrystalGraph, dict[str, Tensor]]:
+        """Collate crystals by number: the graph in float32, and every label there is."""
+        index = np.asarray(which, dtype=np.int64)
+        atom_rows = _ranges(self.atom_start[index], self.arrays["atoms"][index])
+        edge_rows = _ranges(self.edge_start[index], self.arrays["edges"][index])
+        atoms = np.asarray(self.arrays["atoms"][index], dtype=np.int64)
+        offset = np.repeat(np.cumsum(atoms) - atoms, self.arrays["edges"][index])
+        read = self._read
+        graph = CrystalGraph(
+            species=read("species", atom_rows).long(),
+            positions=read("positions", atom_rows),
+            cell=read("cell", index).float(),
+            periodic=read("periodic", index).bool(),
+            crystal=torch.from_numpy(np.repeat(np.arange(len(index)), atoms)),
+            multiplicity=read("multiplicity", atom_rows),
+            receiver=torch.from_numpy(np.repeat(np.arange(atoms.sum()), self.arrays["degree"][atom_rows])),
+            sender=read("sender", edge_rows).long() + torch.from_numpy(offset),
+            image=read("image", edge_rows).long(),
+            vector=read("vector", edge_rows),
+        )
+        labels = {name: read(f"label.{name}", index) for name in self.labels}
+        labels |= {"forces": read("forces", atom_rows), "stress": read("stress", index)}
+        labels |= {"group": read("group", index).long(), "source": read("source", index).long()}
+        return graph, labels
+
+    def _read(self, name: str, rows: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.asarray(self.arrays[name][rows]))
+
+
+def _starts(counts: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each crystal's rows begin."""
+    total = np.cumsum(counts, dtype=np.int64)
+    return total - counts
+
+
+def _ranges(start: NDArray[np.int64], count: NDArray[Any]) -> NDArray[np.int64]:
+    """Concatenate ``range(start, start + count)`` of every crystal."""
+    count = np.asarray(count, dtype=np.int64)
+    shift = np.repeat(start - (np.cumsum(count) - count), count)
+    return np.arange(count.sum()) + shift
+

@@ -1,0 +1,50 @@
+"""What can go wrong, one class per reaction the caller may have.
+
+Every message says what was given, what is allowed and what to do next.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CrystalformerError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class BadStructure(CrystalformerError, ValueError):
+    """This crystal cannot be computed; others in the batch can."""
+
+
+class UnseenElement(BadStructure):
+    """The crystal holds an element the model was not trained on."""
+
+
+class UnknownName(CrystalformerError, KeyError):
+    """A model, encoder, property or data set of that name does not exist."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class BadModelFile(CrystalformerError, OSError):
+    """A weight file or its card is missing, truncated, altered or of another kind."""
+
+
+class NoForces(CrystalformerError):
+    """Forces or stress were asked of a model that has none."""
+
+
+class BadRecipe(CrystalformerError, ValueError):
+    """A recipe has an unknown key, a wrong type or a value out of range."""
+
+
+class MissingExtra(CrystalformerError, ImportError):
+    """An optional dependency is needed for this and is not installed."""
+
+
+def unknown_name(kind: str, given: str, known: Iterable[str]) -> UnknownName:
+    """Say that ``given`` is no ``kind``, what it may have meant, and what there is."""
+    names = sorted(known)
+    close = get_close_matches(given, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return UnknownName(f"There is no {kind} named {given!r}.{hint} Known: {', '.join(names)}.")

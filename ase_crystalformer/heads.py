@@ -1,0 +1,122 @@
+"""From atom features to quantities: properties of a crystal, or energy with its derivatives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ase_crystalformer.encoders.base import AtomFeatures
+from ase_crystalformer.graph import CrystalGraph
+from ase_crystalformer.repulsion import repulsion
+from ase_crystalformer.targets import Target
+
+
+def sum_over_atoms(values: Float[Tensor, "atoms *rest"], graph: CrystalGraph) -> Float[Tensor, "crystals *rest"]:
+    """Sum over the atoms of every crystal, each counted as often as it stands for."""
+    weight = graph.multiplicity.reshape(-1, *[1] * (values.dim() - 1)).to(values.dtype)
+    total = values.new_zeros(graph.crystals, *values.shape[1:])
+    return total.index_add(0, graph.crystal, values * weight)
+
+
+def mean_over_atoms(values: Float[Tensor, "atoms *rest"], graph: CrystalGraph) -> Float[Tensor, "crystals *rest"]:
+    """Average over the atoms of every crystal: the same for every cell of it."""
+    ones = sum_over_atoms(values.new_ones(graph.atoms), graph)
+    return sum_over_atoms(values, graph) / ones.reshape(-1, *[1] * (values.dim() - 1))
+
+
+class PropertyHead(nn.Module):
+    """Mean over atoms, then one small network per target.
+
+    With one target and the encoder's activation this is the head both Crystalformer and ComFormer
+    publish.
+    """
+
+    def __init__(self, width: int, targets: Sequence[Target]) -> None:
+        super().__init__()
+        self.targets = tuple(targets)
+        self.towers = nn.ModuleDict(
+            {
+                target.name: nn.Sequential(
+                    nn.Linear(width, width), nn.SiLU(), nn.Linear(width, target.outputs)
+                )
+                for target in targets
+            }
+        )
+
+    def forward(self, features: AtomFeatures, graph: CrystalGraph) -> dict[str, Tensor]:
+        """Raw outputs of every target, (crystals, outputs); ``Target.decode`` gives the quantity."""
+        pooled = mean_over_atoms(features.invariant, graph)
+        return {name: tower(pooled) for name, tower in self.towers.items()}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EnergyResult:
+    """Energy of every crystal and its derivatives; eV, eV/Å, eV/Å³.
+
+    Attributes:
+        energies: Energy of every atom, reference energy included.
+        energy: Their sum per crystal.
+        forces: Minus the derivative with respect to positions.
+        stress: Derivative with respect to strain per volume, ASE's sign; NaN where there is no volume.
+    """
+
+    energies: Float[Tensor, " atoms"]
+    energy: Float[Tensor, " crystals"]
+    forces: Float[Tensor, "atoms 3"] | None = None
+    stress: Float[Tensor, "crystals 3 3"] | None = None
+
+
+class EnergyHead(nn.Module):
+    r"""Energy as a sum over atoms: element reference + network + short-range repulsion.
+
+    .. math:: E = \sum_i (e_{g, Z_i} + s\, \epsilon_i) + \tfrac12 \sum_{ij} V_{\rm ZBL}(r_{ij})
+
+    Args:
+        width: Of the encoder.
+        groups: Names of the energy scales; sets of data with other zeros have other references. The
+            first is the one predictions stand on.
+        elements: Largest atomic number.
+    """
+
+    reference: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int, groups: Sequence[str] = ("mp",), elements: int = 98) -> None:
+        super().__init__()
+        self.groups = tuple(groups)
+        self.tower = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+        self.register_buffer("reference", torch.zeros(len(groups), elements + 1, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(()))
+
+    def interaction(self, features: AtomFeatures, graph: CrystalGraph) -> Float[Tensor, " atoms"]:
+        """Energy of every atom beyond its reference, eV."""
+        learned = self.scale * self.tower(features.invariant)[:, 0]
+        return learned + repulsion(graph.vector, graph.species, graph.receiver, graph.sender)
+
+    def references(
+        self, graph: CrystalGraph, group: Int[Tensor, " crystals"] | None = None
+    ) -> Float[Tensor, " atoms"]:
+        """Reference energy of every atom in float64, eV."""
+        row = group[graph.crystal] if group is not None else torch.zeros_like(graph.crystal)
+        return self.reference[row, graph.species]
+
+
+def forces_and_stress(
+    energy: Float[Tensor, ""], graph: CrystalGraph, create_graph: bool = False
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "crystals 3 3"]]:
+    r"""Differentiate the total energy once, with respect to the edge vectors.
+
+    Moving an atom moves the ends of its edges; straining a crystal strains all its edges, so
+    :math:`\sigma = \tfrac1V \sum_e v_e \otimes \partial E / \partial v_e`. Both come from one gradient.
+    """
+    if graph.edges == 0:
+        return graph.positions * 0, graph.cell * 0
+    (slope,) = torch.autograd.grad(energy, graph.vector, create_graph=create_graph)
+    forces = torch.zeros_like(graph.positions).index_add(0, graph.receiver, slope)
+    forces = forces.index_add(0, graph.sender, -slope)
+    virial = graph.vector[:, :, None] * slope[:, None, :]
+    total = torch.zeros_like(graph.cell).index_add(0, graph.crystal[graph.receiver], virial)
+    stress = (total + total.mT) / (2 * graph.volume[:, None, None])
+    return forces, stress

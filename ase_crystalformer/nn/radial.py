@@ -1,0 +1,52 @@
+"""Functions of a distance: cutoff envelopes and bases."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def envelope(distance: Float[Tensor, "*shape"], cutoff: float) -> Float[Tensor, "*shape"]:
+    r"""Fade from one to zero at the cutoff, with two continuous derivatives.
+
+    .. math:: f(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8, \quad x = \min(r / r_c, 1)
+
+    Source: Gasteiger et al., ICLR 2020, arXiv:2003.03123, Eq. 8 with p = 6.
+    """
+    x = (distance / cutoff).clamp(max=1)
+    x3 = x * x * x
+    return 1 + x3 * x3 * (-28 + x * (48 - 21 * x))
+
+
+class GaussianBasis(nn.Module):
+    r"""Describe a distance by equally spaced Gaussians.
+
+    .. math:: b_k(r) = \exp(-\tfrac12 ((r - k\delta) / \delta)^2), \quad \delta = R / K,\; k = 1 \dots K
+
+    Args:
+        size: Number of Gaussians :math:`K`.
+        radius: Centre of the last one :math:`R`, Å.
+
+    Source: Taniai et al., ICLR 2024, arXiv:2403.11686, Appendix; also its value at r = 0, which the
+    self term of the attention needs.
+    """
+
+    def __init__(self, size: int, radius: float) -> None:
+        super().__init__()
+        self.size = size
+        self.spacing = radius / size
+
+    def forward(self, distance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape basis"]:
+        k = torch.arange(1, self.size + 1, device=distance.device, dtype=distance.dtype)
+        offset = distance[..., None] / self.spacing - k
+        return torch.exp(-0.5 * offset * offset)
+
+    def at_zero(self, like: Tensor) -> Float[Tensor, " basis"]:
+        """Value at distance zero, on the device and in the precision of ``like``."""
+        return self(like.new_zeros(()))
+
+
+def norm(vector: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape"]:
+    """Length of non-zero vectors, twice differentiable."""
+    return (vector * vector).sum(-1).sqrt()
+
+
