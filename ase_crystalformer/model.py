@@ -1,0 +1,233 @@
+"""A crystal model: an encoder, a head, and what must be known to use them later.
+
+On disk a model is two files of one name: ``name.safetensors`` with the weights and ``name.json`` with
+everything else. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ase_crystalformer.encoders import ENCODERS
+from ase_crystalformer.errors import BadModelFile, NoForces, UnseenElement, unknown_name
+from ase_crystalformer.graph import CrystalGraph
+from ase_crystalformer.heads import (
+    EnergyHead,
+    EnergyResult,
+    PropertyHead,
+    forces_and_stress,
+    mean_over_atoms,
+    sum_over_atoms,
+)
+from ase_crystalformer.targets import Target
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a user must know of a model's origin.
+
+    Attributes:
+        name: What it is called.
+        summary: One sentence: what for, and how far to trust it.
+        licence: Of the weights.
+        citations: BibTeX of the method and the data.
+        elements: Atomic numbers it was trained on.
+        data: Sets of data, with licence and size.
+        training: Command, seed, hardware, hours, commit.
+        errors: Validation errors, quantity -> {"mae": …, "unit": …, "n": …, "on": …}.
+    """
+
+    name: str = "untrained"
+    summary: str = ""
+    licence: str = "MIT"
+    citations: tuple[str, ...] = ()
+    elements: tuple[int, ...] = ()
+    data: tuple[str, ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, Any] = field(default_factory=dict)
+
+
+class CrystalModel(nn.Module):
+    """Encoder + head + card.
+
+    Args:
+        encoder: A name in ``ENCODERS``.
+        config: Fields of that encoder's configuration.
+        targets: What a property model predicts; empty for a potential.
+        groups: Energy scales of a potential; empty for a property model.
+        card: Origin and errors.
+
+    Raises:
+        UnknownName: if there is no such encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        config: dict[str, Any],
+        *,
+        targets: Sequence[Target] = (),
+        groups: Sequence[str] = (),
+        card: Card | None = None,
+    ) -> None:
+        super().__init__()
+        if encoder not in ENCODERS:
+            raise unknown_name("encoder", encoder, ENCODERS)
+        if bool(targets) == bool(groups):
+            raise ValueError("A model has either targets (properties) or groups (a potential).")
+        build, config_type = ENCODERS[encoder]
+        self.encoder_name = encoder
+        self.encoder = build(config_type(**config))
+        self.card = card or Card()
+        self.targets = tuple(targets)
+        self.groups = tuple(groups)
+        width = self.encoder.width
+        self.head = PropertyHead(width, targets) if targets else EnergyHead(width, groups)
+
+    @property
+    def is_potential(self) -> bool:
+        """Whether the model gives energy, forces and stress."""
+        return bool(self.groups)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return next(self.parameters()).dtype
+
+    def check_elements(self, species: Tensor) -> None:
+        """Refuse atoms the model has never seen.
+
+        Raises:
+            UnseenElement: naming the elements.
+        """
+        seen = set(self.card.elements)
+        unseen = sorted(set(species.tolist()) - seen) if seen else []
+        if unseen:
+            from ase.data import chemical_symbols
+
+            names = ", ".join(chemical_symbols[number] for number in unseen)
+            raise UnseenElement(
+                f"Model {self.card.name!r} was trained without {names}; it knows {len(seen)} elements "
+                "(its card lists them). Use another model, or train one on data with these elements."
+            )
+
+    def forward(self, graph: CrystalGraph) -> dict[str, Tensor]:
+        """Raw head outputs of a property model, per target (crystals, outputs)."""
+        assert isinstance(self.head, PropertyHead)
+        return self.head(self.encoder(graph), graph)
+
+    def properties(self, graph: CrystalGraph) -> dict[str, Float[Tensor, " crystals"]]:
+        """Every target of a property model, in its unit."""
+        raw = self(graph)
+        return {target.name: target.decode(raw[target.name]) for target in self.targets}
+
+    def embed(self, graph: CrystalGraph) -> Float[Tensor, "crystals width"]:
+        """Mean of the atom features of every crystal."""
+        return mean_over_atoms(self.encoder(graph).invariant, graph)
+
+    def energy(self, graph: CrystalGraph, *, derivatives: bool = True) -> EnergyResult:
+        """Energy of every crystal in float64, with forces and stress if asked.
+
+        Raises:
+            NoForces: if this is a property model.
+        """
+        if not isinstance(self.head, EnergyHead):
+            raise NoForces(
+                f"{self.card.name!r} predicts {', '.join(t.name for t in self.targets)}; it has no "
+                "energy, forces or stress. Use a potential, e.g. 'default'."
+            )
+        leaf = graph.with_vector(graph.vector.detach().requires_grad_(derivatives))
+        with torch.set_grad_enabled(derivatives):
+            own = self.head.interaction(self.encoder(leaf), leaf)
+        forces = stress = None
+        if derivatives:
+            forces, stress = forces_and_stress(own.sum(), leaf)
+        energies = own.detach().double() + self.head.references(graph)
+        total = sum_over_atoms(energies, graph)
+        return EnergyResult(energies=energies, energy=total, forces=forces, stress=stress)
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``path.safetensors`` and ``path.json``; each appears complete or not at all.
+
+        Returns:
+            Path of the weights.
+        """
+        stem = Path(path).with_suffix("")
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        weights, card = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
+        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        partial = weights.with_suffix(".partial")
+        save_file(state, partial)
+        digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+        text = json.dumps(self._description() | {"sha256": digest}, indent=1, ensure_ascii=False)
+        card_partial = card.with_suffix(".json.partial")
+        card_partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, weights)
+        os.replace(card_partial, card)
+        return weights
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "encoder": self.encoder_name,
+            "config": asdict(self.encoder.config),
+            "targets": [asdict(target) for target in self.targets],
+            "groups": list(self.groups),
+            "card": asdict(self.card),
+        }
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a model that ``save`` wrote.
+
+        Raises:
+            BadModelFile: if a file is missing, truncated, altered, or of another kind.
+        """
+        stem = Path(path).with_suffix("")
+        weights, card = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
+        for file in (weights, card):
+            if not file.is_file():
+                raise BadModelFile(
+                    f"{file} does not exist. A model is a .safetensors file and a .json file of the same "
+                    "name; pickled checkpoints (.pt, .pth, .ckpt) are never loaded."
+                )
+        try:
+            told = json.loads(card.read_text(encoding="utf-8"))
+            state = load_file(weights)
+            if told["format"] != FORMAT:
+                raise BadModelFile(f"{card} has format {told['format']}; this version reads {FORMAT}.")
+            if hashlib.sha256(weights.read_bytes()).hexdigest() != told["sha256"]:
+                raise BadModelFile(f"{weights} is not the file its card describes (sha256 differs).")
+            model = cls(
+                told["encoder"],
+                told["config"],
+                targets=[Target(**target) for target in told["targets"]],
+                groups=told["groups"],
+                card=_card(told["card"]),
+            )
+            model.load_state_dict(state)
+        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
+            raise BadModelFile(f"{stem} cannot be read as a model: {error}. Fetch it again.") from error
+        return model.eval()
+
+
+def _card(fields: dict[str, Any]) -> Card:
+    listed = {key: tuple(fields[key]) for key in ("citations", "elements", "data")}
+    return Card(**{**fields, **listed})
