@@ -51,12 +51,20 @@ def neighbour_pairs(crystal: Crystal, cutoff: float, backend: Backend = "auto") 
     receiver, sender, image = _SEARCHES[_choose(backend)](frame)
     image = (image + frame.wraps[receiver] - frame.wraps[sender]) @ frame.operation
     vector = pair_vectors(crystal, receiver, sender, image)
-    kept = closer(vector, cutoff) & ((receiver != sender) | image.any(axis=1))
+    squared = squared_length(vector)
+    kept = (squared < cutoff * cutoff) & ((squared > 0.0) | (receiver != sender))
     pairs = Pairs(receiver[kept], sender[kept], image[kept], vector[kept])
-    order = _order(pairs, len(crystal.species))
-    pairs = Pairs(*(column[order] for column in pairs))
+    pairs = sort_pairs(pairs, len(crystal.species))
     refuse_touching(pairs)
     return pairs
+
+
+def sort_pairs(pairs: Pairs, atoms: int) -> Pairs:
+    """Sort pairs by receiver, sender and image."""
+    if not pairs.receiver.size:
+        return pairs
+    order = _order(pairs, atoms)
+    return Pairs(*(column[order] for column in pairs))
 
 
 def pair_vectors(
@@ -70,10 +78,14 @@ def pair_vectors(
     Written so that a pair and its reverse are exact negatives of each other, whatever the rounding,
     and both or neither are closer than a cutoff.
     """
+    vector = crystal.positions[sender]
+    vector -= crystal.positions[receiver]
     step = image.astype(np.float64)
-    cell = crystal.cell
-    shift = step[:, :1] * cell[0] + step[:, 1:2] * cell[1] + step[:, 2:] * cell[2]
-    return (crystal.positions[sender] - crystal.positions[receiver]) + shift
+    shift = step[:, :1] * crystal.cell[0]
+    shift += step[:, 1:2] * crystal.cell[1]
+    shift += step[:, 2:] * crystal.cell[2]
+    vector += shift
+    return vector
 
 
 def squared_length(vector: Float[ndarray, "pairs 3"]) -> Float[ndarray, " pairs"]:
@@ -192,9 +204,7 @@ def _close_gaps(along: Float[ndarray, " atoms"], widest: float) -> Float[ndarray
 
 
 def _order(pairs: Pairs, atoms: int) -> Int[ndarray, " pairs"]:
-    """Sort by receiver, sender, image; by one packed number where that fits, which is faster."""
-    if not pairs.receiver.size:
-        return np.zeros(0, dtype=np.int64)
+    """Rank by receiver, sender, image; by one packed number where that fits, which is faster."""
     low = pairs.image.min(axis=0)
     spans = (pairs.image.max(axis=0) - low + 1).tolist()
     if atoms * atoms * spans[0] * spans[1] * spans[2] >= 2**62:

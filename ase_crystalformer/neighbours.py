@@ -7,8 +7,18 @@ import numpy as np
 import torch
 
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.neighbour_search import Backend, Pairs, neighbour_pairs
+from ase_crystalformer.nearest import Nearest, nearest_pairs
+from ase_crystalformer.neighbour_search import (
+    Backend,
+    Pairs,
+    closer,
+    neighbour_pairs,
+    pair_vectors,
+    refuse_touching,
+)
 from ase_crystalformer.structures import Crystal, as_crystal
+
+__all__ = ["Nearest", "Radius", "Rule", "VerletList", "build", "neighbour_pairs"]
 
 
 @dataclass(frozen=True)
@@ -20,27 +30,6 @@ class Radius:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.cutoff) and self.cutoff > 0):
             raise ValueError(f"cutoff is {self.cutoff}; a positive number of Å is needed.")
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """The nearest atoms of each atom, however far: the graph of the ComFormer paper, repaired.
-
-    See ``nearest.nearest_graph`` for what it holds and what was repaired.
-
-    Attributes:
-        count: Each atom has at least so many neighbours.
-        cutoff: Å. Radius at which the search for them starts; it does not change the graph.
-        tolerance: Å. Neighbours that are farther than the last one by up to this count as equally far.
-    """
-
-    count: int = 25
-    cutoff: float = 4.0
-    tolerance: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.count < 1 or not self.cutoff > 0 or not self.tolerance >= 0:
-            raise ValueError(f"{self}: count >= 1, cutoff > 0 and tolerance >= 0 are needed.")
 
 
 Rule: TypeAlias = Radius | Nearest
@@ -62,10 +51,12 @@ def build(structure: Any, rule: Rule, *, backend: Backend = "auto") -> CrystalGr
         BadStructure: The structure cannot be read, or two atoms lie on top of each other.
     """
     crystal = as_crystal(structure)
-    return assemble(crystal, neighbour_pairs(crystal, rule.cutoff, backend))
+    if isinstance(rule, Nearest):
+        return _assemble(*nearest_pairs(crystal, rule, backend))
+    return _assemble(crystal, neighbour_pairs(crystal, rule.cutoff, backend))
 
 
-def assemble(crystal: Crystal, pairs: Pairs) -> CrystalGraph:
+def _assemble(crystal: Crystal, pairs: Pairs) -> CrystalGraph:
     """Write a crystal and its pairs as a graph of one crystal."""
     atoms = len(crystal.species)
     return CrystalGraph(
@@ -80,3 +71,65 @@ def assemble(crystal: Crystal, pairs: Pairs) -> CrystalGraph:
         image=torch.from_numpy(pairs.image),
         vector=torch.from_numpy(pairs.vector),
     )
+
+
+class VerletList:
+    """Graphs of one crystal that moves, from a pair list that is searched anew only when it must be.
+
+    The list holds all pairs within ``rule.cutoff + skin``. It serves as long as no other pair can
+    have come within the cutoff: atoms may move by half the skin relative to their mean, less where
+    the cell shrinks. The graph is the one ``build`` gives.
+
+    Attributes:
+        builds: How often pairs were searched.
+        reuses: How often the list served again.
+    """
+
+    def __init__(self, rule: Radius, skin: float = 0.5, *, backend: Backend = "auto") -> None:
+        if not skin >= 0:
+            raise ValueError(f"skin is {skin}; zero or a positive number of Å is needed.")
+        self.rule = rule
+        self.skin = skin
+        self.backend: Backend = backend
+        self.builds = 0
+        self.reuses = 0
+        self._searched: Crystal | None = None
+        self._pairs: Pairs | None = None
+
+    def update(self, structure: Any) -> CrystalGraph:
+        """Draw the graph of the structure as it is now."""
+        crystal = as_crystal(structure)
+        receiver, sender, image, _ = self._candidates(crystal)
+        vector = pair_vectors(crystal, receiver, sender, image)
+        kept = closer(vector, self.rule.cutoff)
+        pairs = Pairs(receiver[kept], sender[kept], image[kept], vector[kept])
+        refuse_touching(pairs)
+        return _assemble(crystal, pairs)
+
+    def _candidates(self, crystal: Crystal) -> Pairs:
+        reach = self.rule.cutoff + self.skin
+        if self._pairs is not None and self._searched is not None:
+            if _nearest_possible(self._searched, crystal, reach) >= self.rule.cutoff:
+                self.reuses += 1
+                return self._pairs
+        self._pairs = neighbour_pairs(crystal, reach, self.backend)
+        self._searched = crystal
+        self.builds += 1
+        return self._pairs
+
+
+def _nearest_possible(old: Crystal, new: Crystal, reach: float) -> float:
+    """Bound from below how close, Å, pairs that were ``reach`` or more apart can now be.
+
+    The motion is split into a strain, which follows from the cells and shrinks no distance by more
+    than its least singular value, and what each atom moved beyond it, less the mean of all.
+    """
+    same = np.array_equal(old.species, new.species) and np.array_equal(old.periodic, new.periodic)
+    if not same:
+        return 0.0
+    before, after = old.cell[old.periodic], new.cell[new.periodic]
+    strain = np.eye(3) + np.linalg.pinv(before) @ (after - before)
+    moved = new.positions - old.positions @ strain
+    moved -= moved.mean(axis=0)
+    farthest = float(np.linalg.norm(moved, axis=1).max())
+    return float(np.linalg.svd(strain, compute_uv=False)[-1]) * reach - 2 * farthest
