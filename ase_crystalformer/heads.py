@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ase_crystalformer.encoders.base import AtomFeatures
@@ -71,23 +71,22 @@ class EnergyResult:
 class EnergyHead(nn.Module):
     r"""Energy as a sum over atoms: element reference + network + short-range repulsion.
 
-    .. math:: E = \sum_i (e_{g, Z_i} + s\, \epsilon_i) + \tfrac12 \sum_{ij} V_{\rm ZBL}(r_{ij})
+    .. math:: E = \sum_i (e_{Z_i} + s\, \epsilon_i) + \tfrac12 \sum_{ij} V_{\rm ZBL}(r_{ij})
+
+    The references :math:`e_Z` fix the energy scale: which code and pseudopotentials its zero belongs to.
 
     Args:
         width: Of the encoder.
-        groups: Names of the energy scales; sets of data with other zeros have other references. The
-            first is the one predictions stand on.
         elements: Largest atomic number.
     """
 
     reference: Tensor
     scale: Tensor
 
-    def __init__(self, width: int, groups: Sequence[str] = ("mp",), elements: int = 98) -> None:
+    def __init__(self, width: int, elements: int = 98) -> None:
         super().__init__()
-        self.groups = tuple(groups)
         self.tower = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
-        self.register_buffer("reference", torch.zeros(len(groups), elements + 1, dtype=torch.float64))
+        self.register_buffer("reference", torch.zeros(elements + 1, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(()))
 
     def interaction(self, features: AtomFeatures, graph: CrystalGraph) -> Float[Tensor, " atoms"]:
@@ -95,12 +94,9 @@ class EnergyHead(nn.Module):
         learned = self.scale * self.tower(features.invariant)[:, 0]
         return learned + repulsion(graph.vector, graph.species, graph.receiver, graph.sender)
 
-    def references(
-        self, graph: CrystalGraph, group: Int[Tensor, " crystals"] | None = None
-    ) -> Float[Tensor, " atoms"]:
+    def references(self, graph: CrystalGraph) -> Float[Tensor, " atoms"]:
         """Reference energy of every atom in float64, eV."""
-        row = group[graph.crystal] if group is not None else torch.zeros_like(graph.crystal)
-        return self.reference[row, graph.species]
+        return self.reference[graph.species]
 
 
 def forces_and_stress(

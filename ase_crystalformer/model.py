@@ -66,7 +66,7 @@ class CrystalModel(nn.Module):
         encoder: A name in ``ENCODERS``.
         config: Fields of that encoder's configuration.
         targets: What a property model predicts; empty for a potential.
-        groups: Energy scales of a potential; empty for a property model.
+        energy_scale: Of a potential, whose code and zero its energies stand on; else None.
         card: Origin and errors.
 
     Raises:
@@ -79,27 +79,27 @@ class CrystalModel(nn.Module):
         config: dict[str, Any],
         *,
         targets: Sequence[Target] = (),
-        groups: Sequence[str] = (),
+        energy_scale: str | None = None,
         card: Card | None = None,
     ) -> None:
         super().__init__()
         if encoder not in ENCODERS:
             raise unknown_name("encoder", encoder, ENCODERS)
-        if bool(targets) == bool(groups):
-            raise ValueError("A model has either targets (properties) or groups (a potential).")
+        if bool(targets) == bool(energy_scale):
+            raise ValueError("A model has either targets (properties) or an energy_scale (a potential).")
         build, config_type = ENCODERS[encoder]
         self.encoder_name = encoder
         self.encoder = build(config_type(**config))
         self.card = card or Card()
         self.targets = tuple(targets)
-        self.groups = tuple(groups)
+        self.energy_scale = energy_scale
         width = self.encoder.width
-        self.head = PropertyHead(width, targets) if targets else EnergyHead(width, groups)
+        self.head = PropertyHead(width, targets) if targets else EnergyHead(width)
 
     @property
     def is_potential(self) -> bool:
         """Whether the model gives energy, forces and stress."""
-        return bool(self.groups)
+        return self.energy_scale is not None
 
     @property
     def device(self) -> torch.device:
@@ -158,7 +158,7 @@ class CrystalModel(nn.Module):
             own = self.head.interaction(self.encoder(leaf), leaf)
         forces = stress = None
         if derivatives:
-            forces, stress = forces_and_stress(own.sum(), leaf)
+            forces, stress = (part.detach() for part in forces_and_stress(own.sum(), leaf))
         energies = own.detach().double() + self.head.references(graph)
         total = sum_over_atoms(energies, graph)
         return EnergyResult(energies=energies, energy=total, forces=forces, stress=stress)
@@ -189,7 +189,7 @@ class CrystalModel(nn.Module):
             "encoder": self.encoder_name,
             "config": asdict(self.encoder.config),
             "targets": [asdict(target) for target in self.targets],
-            "groups": list(self.groups),
+            "energy_scale": self.energy_scale,
             "card": asdict(self.card),
         }
 
@@ -219,7 +219,7 @@ class CrystalModel(nn.Module):
                 told["encoder"],
                 told["config"],
                 targets=[Target(**target) for target in told["targets"]],
-                groups=told["groups"],
+                energy_scale=told["energy_scale"],
                 card=_card(told["card"]),
             )
             model.load_state_dict(state)
