@@ -30,6 +30,10 @@ class BadModelFile(CrystalformerError, OSError):
     """A weight file or its card is missing, truncated, altered or of another kind."""
 
 
+class MissingData(CrystalformerError, FileNotFoundError):
+    """The file of a data set is not where it was looked for."""
+
+
 class NoForces(CrystalformerError):
     """Forces or stress were asked of a model that has none."""
 

@@ -1,7 +1,8 @@
 """A crystal, and what has been measured or computed about it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from logging import getLogger
 from typing import Literal, Self
 
 import numpy as np
@@ -9,11 +10,21 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from ase_crystalformer.errors import BadStructure
+from ase_crystalformer.structures import Crystal
 
 Split = Literal["train", "val", "test"]
+Labels = dict[str, float | ndarray]
 
-#: The heaviest element a crystal may hold (oganesson).
-HEAVIEST = 118
+#: What files write, and the part of the data it means.
+SPLITS: dict[str | None, Split | None] = {
+    None: None,
+    "": None,
+    "train": "train",
+    "val": "val",
+    "test": "test",
+}
+
+_LOG = getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,8 +48,8 @@ class LabelledCrystal:
     species: Int[ndarray, " atoms"]
     positions: Float[ndarray, "atoms 3"]
     cell: Float[ndarray, "3 3"]
-    periodic: Bool[ndarray, " 3"]
-    labels: dict[str, float | ndarray]
+    periodic: Bool[ndarray, "3"]
+    labels: Labels
     id: str
     split: Split | None = None
     source: str
@@ -55,7 +66,7 @@ class LabelledCrystal:
         """Cell volume, Å³."""
         return float(abs(np.linalg.det(self.cell)))
 
-    def labelled(self, labels: dict[str, float | ndarray]) -> Self:
+    def labelled(self, labels: Labels) -> Self:
         """Return the same crystal with these labels and no others."""
         return replace(self, labels=labels)
 
@@ -68,28 +79,36 @@ class LabelledCrystal:
         return replace(self, group=group)
 
 
+def sound(crystals: Iterable[LabelledCrystal]) -> Iterator[LabelledCrystal]:
+    """Pass on the crystals that can be computed; warn of the others, by name and reason."""
+    for crystal in crystals:
+        try:
+            check(crystal)
+        except BadStructure as reason:
+            leave_out(f"{crystal.source} {crystal.id}", str(reason))
+        else:
+            yield crystal
+
+
+def leave_out(name: str, reason: str) -> None:
+    """Tell whoever listens that a row is not used, and why."""
+    _LOG.warning("Left out %s: %s", name, reason)
+
+
 def check(crystal: LabelledCrystal) -> None:
-    """Refuse a crystal nobody can compute, or a label that is not a number.
+    """Refuse a crystal nobody can compute, or a label that does not fit it.
 
     Raises:
-        BadStructure: No atoms, unknown elements, a flat cell, or values that are not finite.
+        BadStructure: As for :class:`ase_crystalformer.structures.Crystal`; or a label is not
+            finite; or forces or stress have a wrong shape.
     """
-    name = f"{crystal.source} {crystal.id}"
-    species = crystal.species
-    if species.size == 0:
-        raise BadStructure(f"{name} has no atoms; drop the row.")
-    if species.min() < 1 or species.max() > HEAVIEST:
-        raise BadStructure(
-            f"{name} holds atomic numbers {species.min()} to {species.max()}; allowed are 1 to "
-            f"{HEAVIEST}. Correct the species."
-        )
-    if not (np.isfinite(crystal.positions).all() and np.isfinite(crystal.cell).all()):
-        raise BadStructure(f"{name} has positions or cell vectors that are not finite numbers.")
-    if crystal.periodic.all() and crystal.volume < 1e-3 * crystal.atoms:
-        raise BadStructure(
-            f"{name} repeats in three directions but its cell holds {crystal.volume:.3g} Å³; give "
-            "three independent cell vectors in Å."
-        )
-    for label, value in crystal.labels.items():
+    Crystal(crystal.species, crystal.positions, crystal.cell, crystal.periodic)
+    shapes = {"forces": (crystal.atoms, 3), "stress": (3, 3)}
+    for name, value in crystal.labels.items():
+        shape = shapes.get(name, ())
+        if np.shape(value) != shape:
+            raise BadStructure(
+                f"Its {name} has the shape {np.shape(value)}; {shape} is needed. Drop that label."
+            )
         if not np.isfinite(value).all():
-            raise BadStructure(f"{name} has a {label} that is not a finite number; leave it out.")
+            raise BadStructure(f"Its {name} is not finite. Drop that label, or the row.")

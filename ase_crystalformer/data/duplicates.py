@@ -1,6 +1,7 @@
 """Is this crystal, under another name, already among those?"""
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -54,10 +55,14 @@ def space_group(crystal: LabelledCrystal) -> int:
     """Number of the space group; 0 where none is found."""
     import spglib
 
-    fractional = np.linalg.solve(crystal.cell.T, crystal.positions.T).T
-    found = spglib.get_symmetry_dataset(
-        (crystal.cell, fractional, crystal.species), symprec=SYMMETRY_TOLERANCE
-    )
+    fractions = crystal.positions @ np.linalg.inv(crystal.cell)
+    cell = (crystal.cell, fractions, crystal.species)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            found = spglib.get_symmetry_dataset(cell, symprec=SYMMETRY_TOLERANCE)
+        except spglib.SpglibError:
+            return 0
     return 0 if found is None else int(found.number)
 
 

@@ -38,10 +38,7 @@ def read_extxyz(path: Path | str) -> Iterator[Frame]:
     Raises:
         BadStructure: A frame is not what its header says; names the file and the line.
     """
-    path = Path(path)
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as file:
-        lines = file.read().splitlines()
+    lines = read_text(path).splitlines()
     start = 0
     while start < len(lines):
         try:
@@ -55,6 +52,12 @@ def read_extxyz(path: Path | str) -> Iterator[Frame]:
             ) from error
         yield frame
         start += 2 + atoms
+
+
+def read_text(path: Path | str) -> str:
+    """Read a text file at once, gzip'd or not: seeking in a gzip'd one is slow."""
+    stored = Path(path).read_bytes()
+    return (gzip.decompress(stored) if str(path).endswith(".gz") else stored).decode("utf-8")
 
 
 def _frame(header: str, rows: list[str], atoms: int) -> Frame:

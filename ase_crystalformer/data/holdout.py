@@ -1,14 +1,14 @@
-"""Set crystals aside for validation where the source has not."""
+"""Which crystals a model learns from, and which it is measured on."""
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from ase_crystalformer.data.crystals import LabelledCrystal, Split
 
-#: The part of a data set that is set aside.
+#: The part of a data set that is set aside for validation.
 FRACTION = 0.05
 
 
@@ -19,10 +19,7 @@ def split_by_name(name: str, seed: int, fraction: float = FRACTION) -> Split:
 
 
 def split_by_block(
-    frames: Iterable[LabelledCrystal],
-    series: Callable[[LabelledCrystal], str],
-    seed: int,
-    fraction: float = FRACTION,
+    frames: Iterable[LabelledCrystal], seed: int, fraction: float = FRACTION
 ) -> Iterator[LabelledCrystal]:
     """Set aside one run of consecutive frames of each series.
 
@@ -38,3 +35,33 @@ def split_by_block(
         for number, frame in enumerate(members):
             held_out = start <= number < start + length
             yield frame.in_split("val" if held_out else "train")
+
+
+def split_by_fold(
+    crystals: Iterable[LabelledCrystal],
+    fold: int,
+    *,
+    seed: int,
+    key: str = "fold_test",
+    fraction: float = FRACTION,
+) -> Iterator[LabelledCrystal]:
+    """Follow MatBench: the rows of one official fold are the test, the others are learned from.
+
+    A seeded fraction of the others is set aside for validation. Rows without a fold are left out.
+
+    Args:
+        crystals: Rows of a MatBench set.
+        fold: 0 to 4.
+        seed: Chooses the rows for validation.
+        key: Which of the source's remarks holds the fold in which a row is tested.
+        fraction: Set aside for validation.
+    """
+    for crystal in crystals:
+        if key in crystal.info:
+            tested = int(crystal.info[key]) == fold
+            yield crystal.in_split("test" if tested else split_by_name(crystal.id, seed, fraction))
+
+
+def series(frame: LabelledCrystal) -> str:
+    """Name of the run a frame belongs to: its own without the last part."""
+    return frame.id.rpartition("/")[0]

@@ -4,21 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy import ndarray
 
-from ase_crystalformer.data.crystals import LabelledCrystal, Split
-from ase_crystalformer.data.holdout import split_by_block, split_by_name
+from ase_crystalformer.data.crystals import LabelledCrystal, Labels, Split
+from ase_crystalformer.data.holdout import series, split_by_block, split_by_name
 from ase_crystalformer.data.readers import load
 
-#: Sets whose neighbouring frames resemble each other, and the key that names a series of frames.
-SERIES = {
-    "mlearn": ("element", "config_type"),
-    "monbtaw": ("config_type",),
-    "polymlp_agau": ("config_id",),
-    "polymlp_mgo": ("config_id",),
-    "polymlp_fe": ("config_id",),
-    "polymlp_srtio3": ("config_id",),
-}
+#: Sets of runs of frames, of which neighbours resemble each other.
+RUNS = ("mlearn", "monbtaw", "polymlp_agau", "polymlp_mgo", "polymlp_fe", "polymlp_srtio3")
 
 #: Frames with a force component beyond this are collisions no simulation should reach, eV/Å.
 LARGEST_FORCE = 50.0
@@ -61,9 +53,9 @@ def _every(data_dir: Path | str, seed: int, chgnet: bool) -> Iterator[LabelledCr
             parent = crystal.info["material_id"]
             yield crystal.in_split(parts.get(parent) or split_by_name(parent, seed))
     for crystal in load("eos_vasp_pbe", data_dir):
-        yield crystal.in_split(split_by_name(crystal.info["config_id"], seed))
-    for name in SERIES:
-        yield from split_by_block(load(name, data_dir), _series, seed)
+        yield crystal.in_split(split_by_name(series(crystal), seed))
+    for name in RUNS:
+        yield from split_by_block(load(name, data_dir), seed)
 
 
 def at_rest(crystal: LabelledCrystal) -> LabelledCrystal:
@@ -72,14 +64,8 @@ def at_rest(crystal: LabelledCrystal) -> LabelledCrystal:
     Only cells of the calculation that gave the energy are at rest; newer cells are not.
     """
     energy = crystal.labels["energy_per_atom"]
-    labels: dict[str, float | ndarray] = {"energy": energy * crystal.atoms}
+    labels: Labels = {"energy": energy * crystal.atoms}
     if crystal.split == "train" and crystal.info["structure_source"] == "mp_2018":
         labels["forces"] = np.zeros((crystal.atoms, 3))
         labels["stress"] = np.zeros((3, 3))
     return crystal.labelled(labels)
-
-
-def _series(frame: LabelledCrystal) -> str:
-    """Name of the run a frame belongs to; a folder, where the frame's name is a path."""
-    keys = SERIES[frame.source]
-    return "/".join([frame.source, *(frame.info[key].rpartition("/")[0] or frame.info[key] for key in keys)])

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from numpy import ndarray
-
-from ase_crystalformer.data.crystals import LabelledCrystal
+from ase_crystalformer.data.crystals import LabelledCrystal, Labels
 from ase_crystalformer.data.duplicates import Duplicates
 from ase_crystalformer.data.readers import load
 
@@ -19,7 +17,8 @@ SANE_MODULI = (0.1, 1000.0)
 SURE_JOINS = ("verified", "unique")
 
 #: Elemental references of MEGNet's formation energies minus those of MatBench's, eV per atom of
-#: the element; fitted on 36,476 crystals that have both.
+#: the element. Of 17,052 crystals that have both and hold such an element, the median disagreement
+#: falls from 1.4 to 0.005 meV/atom.
 MEGNET_MINUS_MATBENCH: dict[int, float] = {
     6: -0.0013,
     15: -0.0046,
@@ -33,8 +32,6 @@ MEGNET_MINUS_MATBENCH: dict[int, float] = {
     74: -0.0242,
     89: -0.0219,
 }
-
-Labels = dict[str, float | ndarray]
 
 
 def properties(data_dir: Path | str) -> Iterator[LabelledCrystal]:
@@ -88,7 +85,7 @@ def _known(row: LabelledCrystal, moduli: Mapping[str, Labels], *, drop_own: bool
     return {**others, **(elastic or moduli.get(row.id, {}))}
 
 
-def _sane_moduli(labels: Mapping[str, float | ndarray]) -> Labels:
+def _sane_moduli(labels: Labels) -> Labels:
     """Both moduli, or neither where one is missing or absurd: they come from one tensor."""
     low, high = SANE_MODULI
     found: Labels = {name: labels[name] for name in MODULI if name in labels}
