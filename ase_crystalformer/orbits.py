@@ -8,7 +8,6 @@ property at a fraction of the cost.
 from dataclasses import replace
 
 import numpy as np
-import spglib
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -23,6 +22,8 @@ def orbits(graph: CrystalGraph, tolerance: float = 1e-3) -> Int[Tensor, " atoms"
         graph: One crystal. If it is not periodic in three directions, every atom is its own orbit.
         tolerance: How far, in Å, an atom may be from where symmetry puts it.
     """
+    import spglib
+
     own = torch.arange(graph.atoms)
     if not bool(graph.periodic.all()):
         return own
