@@ -15,7 +15,6 @@ basis      functions a distance or a direction is expanded in
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -74,7 +73,7 @@ class CrystalGraph:
         """Cell volume, Å³; of either handedness, zero where the cell is not three-dimensional."""
         return torch.linalg.det(self.cell).abs()
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "CrystalGraph":
         """Move to a device and cast the real-valued tensors."""
         moved = {}
         for field in fields(self):
@@ -83,11 +82,11 @@ class CrystalGraph:
             moved[field.name] = tensor.to(device=device, dtype=cast)
         return type(self)(**moved)
 
-    def with_vector(self, vector: Float[Tensor, "edges 3"]) -> Self:
+    def with_vector(self, vector: Float[Tensor, "edges 3"]) -> "CrystalGraph":
         """Return the same graph around other edge vectors, e.g. a leaf to differentiate."""
         return replace(self, vector=vector)
 
-    def moved(self, positions: Float[Tensor, "atoms 3"], cell: Float[Tensor, "crystals 3 3"]) -> Self:
+    def moved(self, positions: Float[Tensor, "atoms 3"], cell: Float[Tensor, "crystals 3 3"]) -> "CrystalGraph":
         """Return the same edges with atoms and cell elsewhere."""
         vector = edge_vectors(positions, cell, self)
         return replace(self, positions=positions, cell=cell, vector=vector)

@@ -33,20 +33,20 @@ _WAVE = np.array([0.71, 1.13, 1.67])
 
 @dataclass(frozen=True)
 class Nearest:
-    """The nearest neighbours of each atom and the steps to its own images, as in the ComFormer paper.
+    """The nearest neighbours of each atom, and its own images along three lattice vectors.
 
-    The graph is that of the primitive cell, however the crystal is written. Atoms i and j are joined
-    if one is among the nearest of the other; every atom is joined to its images one step along each
-    of three lattice vectors e1, e2, e3, which are the ``cell`` of the graph: the shortest, the
-    shortest not collinear with it, the shortest not coplanar with both, at acute angles to e1 and
-    right-handed.
+    The graph is that of the primitive cell, however the crystal is written. Atoms i and j are
+    joined if one is among the nearest of the other. Every atom is joined to its images one step
+    forth and back along the lattice vectors e1, e2, e3, which are the ``cell`` of the graph: the
+    shortest, the shortest not collinear with it, the shortest not coplanar with both; right-handed,
+    e2 and e3 at no obtuse angle to e1.
 
     Four things differ from the published code, whose graph depends on how the crystal is written:
     the cell is reduced first; neighbours as far as the last one are kept together; an atom and its
     own image are joined once in each direction, like any other pair, not twice; and where lattice
     vectors are equally long, the choice follows from the surroundings of the atoms.
 
-    The graph still jumps when the order of neighbours changes: it is for properties, not for forces.
+    The graph still jumps when neighbours change their order: it is for properties, not for forces.
 
     Attributes:
         count: Each atom has at least so many neighbours.
@@ -106,22 +106,18 @@ def _with_lattice_steps(crystal: Crystal, pairs: Pairs) -> Pairs:
     return sort_pairs(joined, len(atoms))
 
 
-def _lattice_vectors(
-    crystal: Crystal, pairs: Pairs, tolerance: float
-) -> Float[ndarray, "3 3"]:
+def _lattice_vectors(crystal: Crystal, pairs: Pairs, tolerance: float) -> Float[ndarray, "3 3"]:
     """Choose e1, e2, e3; see ``Nearest``.
 
-    Of the choices that lengths, angles and handedness leave, take the one from which the surroundings
-    of the atoms score highest. Choices that score the same are turned into each other by a rotation
-    of the crystal onto itself, and give the same graph.
+    Of the choices that lengths, angles and handedness leave, take the one from which the
+    surroundings of the atoms score highest. Choices that score the same are turned into each other
+    by a rotation of the crystal onto itself, and give the same graph.
     """
     choices = _most_acute(_shortest_bases(crystal.cell, tolerance), tolerance)
     return choices[np.argmax([_score(basis, crystal, pairs) for basis in choices])]
 
 
-def _shortest_bases(
-    cell: Float[ndarray, "3 3"], tolerance: float
-) -> Float[ndarray, "choices 3 3"]:
+def _shortest_bases(cell: Float[ndarray, "3 3"], tolerance: float) -> Float[ndarray, "choices 3 3"]:
     """Return every right-handed basis made of shortest lattice vectors.
 
     The rows of a Minkowski-reduced cell are as long as e1, e2, e3 must be, and no vector of such

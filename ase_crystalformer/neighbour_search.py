@@ -1,20 +1,20 @@
 """All pairs of atoms and images closer than a cutoff, from whichever search routine is installed.
 
 The three routines only propose pairs, from a tidied copy of the crystal and a radius slightly too
-large. Which pairs count, and in which order, is decided here by one formula, so that the answer does
-not depend on the routine.
+large. Which pairs count, and in which order, is decided here by one formula, so that the answer
+does not depend on the routine.
 """
 
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from ase_crystalformer.errors import BadStructure
+from ase_crystalformer.errors import BadStructure, unknown_name
 from ase_crystalformer.structures import Crystal
 
 Backend: TypeAlias = Literal["auto", "pymatgen", "vesin", "ase"]
@@ -26,7 +26,10 @@ THINNEST = 0.1
 """Å. A crystal that repeats faster than this is no crystal, and its pairs would fill the memory."""
 
 SKEWED = 2.0
-"""Ratio of a cell vector's length to the cell's height along it beyond which the cell is reduced."""
+"""Length of a cell vector, in heights of the cell along it, from which the cell is reduced."""
+
+MOST_BOXES = 1e5
+"""Boxes of one cutoff's width that pymatgen may divide the cell into: it keeps all in memory."""
 
 
 class Pairs(NamedTuple):
@@ -45,10 +48,12 @@ def neighbour_pairs(crystal: Crystal, cutoff: float, backend: Backend = "auto") 
     """Find every pair closer than ``cutoff`` Å; an atom is no neighbour of itself, its images are.
 
     Raises:
-        BadStructure: Two atoms lie on top of each other, or the crystal repeats every 0.1 Å or less.
+        BadStructure: Two atoms lie on top of each other, or the crystal repeats within 0.1 Å.
+        UnknownName: There is no such backend.
     """
     frame = _search_frame(crystal, cutoff)
-    receiver, sender, image = _SEARCHES[_choose(backend)](frame)
+    found = _SEARCHES[_choose(backend, frame)](frame)
+    receiver, sender, image = (column.astype(np.int64) for column in found)
     image = (image + frame.wraps[receiver] - frame.wraps[sender]) @ frame.operation
     vector = pair_vectors(crystal, receiver, sender, image)
     squared = squared_length(vector)
@@ -175,9 +180,7 @@ def _search_cell(crystal: Crystal) -> tuple[Float[ndarray, "3 3"], Int[ndarray, 
     return cell, operation
 
 
-def _completed(
-    cell: Float[ndarray, "3 3"], periodic: Bool[ndarray, "3"]
-) -> Float[ndarray, "3 3"]:
+def _completed(cell: Float[ndarray, "3 3"], periodic: Bool[ndarray, "3"]) -> Float[ndarray, "3 3"]:
     """Replace the vectors the crystal does not repeat along by unit vectors across the others."""
     completed = cell.copy()
     spanned = int(periodic.sum())
@@ -215,9 +218,8 @@ def _order(pairs: Pairs, atoms: int) -> Int[ndarray, " pairs"]:
     return np.argsort(key)
 
 
-_Found: TypeAlias = tuple[
-    Int[ndarray, " pairs"], Int[ndarray, " pairs"], Int[ndarray, "pairs 3"]
-]
+_Found: TypeAlias = tuple[ndarray, ndarray, ndarray]
+"""Receiver, sender and image, of whatever kind of integer the routine uses."""
 
 
 def _search_pymatgen(frame: _Frame) -> _Found:
@@ -231,36 +233,45 @@ def _search_pymatgen(frame: _Frame) -> _Found:
         lattice=np.ascontiguousarray(frame.cell),
         tol=1e-8,
     )
-    return receiver, sender, image.astype(np.int64)
+    return receiver, sender, image
 
 
 def _search_vesin(frame: _Frame) -> _Found:
     from vesin import NeighborList
 
     search = NeighborList(cutoff=frame.radius, full_list=True)
-    receiver, sender, image = search.compute(
-        points=frame.positions, box=frame.cell, periodic=frame.periodic, quantities="ijS"
+    found: _Found = search.compute(
+        points=frame.positions,
+        box=frame.cell,
+        periodic=frame.periodic.tolist(),
+        quantities="ijS",
     )
-    return receiver.astype(np.int64), sender.astype(np.int64), image.astype(np.int64)
+    return found
 
 
 def _search_ase(frame: _Frame) -> _Found:
     from ase.neighborlist import primitive_neighbor_list
 
-    receiver, sender, image = primitive_neighbor_list(
+    found: _Found = primitive_neighbor_list(
         "ijS", frame.periodic, frame.cell, frame.positions, frame.radius
     )
-    return receiver.astype(np.int64), sender.astype(np.int64), image.astype(np.int64)
+    return found
 
 
 _SEARCHES = {"pymatgen": _search_pymatgen, "vesin": _search_vesin, "ase": _search_ase}
 
 
-@cache
-def _choose(backend: Backend) -> str:
-    """Return the fastest routine installed, or the one asked for."""
+def _choose(backend: Backend, frame: _Frame) -> str:
+    """Return the routine asked for, or the fastest that is installed and fit for the crystal."""
     if backend in _SEARCHES:
         return backend
     if backend != "auto":
-        raise ValueError(f"backend is {backend!r}; one of {get_args(Backend)} is needed.")
-    return next(name for name in _SEARCHES if find_spec(name) is not None)
+        raise unknown_name("neighbour search", backend, ["auto", *_SEARCHES])
+    boxes = float(np.prod(_heights(frame.cell) / max(frame.radius, 1.0)))
+    fit = list(_SEARCHES) if boxes < MOST_BOXES else ["vesin", "ase"]
+    return next(name for name in fit if _installed(name))
+
+
+@cache
+def _installed(library: str) -> bool:
+    return find_spec(library) is not None

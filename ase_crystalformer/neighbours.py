@@ -74,7 +74,7 @@ def _assemble(crystal: Crystal, pairs: Pairs) -> CrystalGraph:
 
 
 class VerletList:
-    """Graphs of one crystal that moves, from a pair list that is searched anew only when it must be.
+    """Graphs of one crystal that moves, from a list of pairs searched anew only when needed.
 
     The list holds all pairs within ``rule.cutoff + skin``. It serves as long as no other pair can
     have come within the cutoff: atoms may move by half the skin relative to their mean, less where
@@ -93,8 +93,7 @@ class VerletList:
         self.backend: Backend = backend
         self.builds = 0
         self.reuses = 0
-        self._searched: Crystal | None = None
-        self._pairs: Pairs | None = None
+        self._searched: tuple[Crystal, Pairs] | None = None
 
     def update(self, structure: Any) -> CrystalGraph:
         """Draw the graph of the structure as it is now."""
@@ -108,14 +107,15 @@ class VerletList:
 
     def _candidates(self, crystal: Crystal) -> Pairs:
         reach = self.rule.cutoff + self.skin
-        if self._pairs is not None and self._searched is not None:
-            if _nearest_possible(self._searched, crystal, reach) >= self.rule.cutoff:
+        if self._searched is not None:
+            old, pairs = self._searched
+            if _nearest_possible(old, crystal, reach) >= self.rule.cutoff:
                 self.reuses += 1
-                return self._pairs
-        self._pairs = neighbour_pairs(crystal, reach, self.backend)
-        self._searched = crystal
+                return pairs
+        pairs = neighbour_pairs(crystal, reach, self.backend)
+        self._searched = (crystal, pairs)
         self.builds += 1
-        return self._pairs
+        return pairs
 
 
 def _nearest_possible(old: Crystal, new: Crystal, reach: float) -> float:
@@ -124,8 +124,9 @@ def _nearest_possible(old: Crystal, new: Crystal, reach: float) -> float:
     The motion is split into a strain, which follows from the cells and shrinks no distance by more
     than its least singular value, and what each atom moved beyond it, less the mean of all.
     """
-    same = np.array_equal(old.species, new.species) and np.array_equal(old.periodic, new.periodic)
-    if not same:
+    if not np.array_equal(old.species, new.species):
+        return 0.0
+    if not np.array_equal(old.periodic, new.periodic):
         return 0.0
     before, after = old.cell[old.periodic], new.cell[new.periodic]
     strain = np.eye(3) + np.linalg.pinv(before) @ (after - before)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HEAVIEST = 118
 SMALLEST_REPEAT = 1e-3
-"""Length, area or volume of the periodic part of a cell, Å to that power, below which it is flat."""
+"""Length, area or volume that the periodic cell vectors must span: Å, Å² or Å³."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,8 @@ class Crystal:
         periodic: Along which cell vectors the crystal repeats.
 
     Raises:
-        BadStructure: There are no atoms, a number is not finite, a species is no element, shapes
-            disagree, or the periodic cell vectors do not span a cell.
+        BadStructure: There are no atoms, a number is not finite, a species is no element, or the
+            periodic cell vectors do not span a cell.
     """
 
     species: Int[ndarray, " atoms"]
@@ -46,8 +46,8 @@ def as_crystal(structure: Any) -> Crystal:
     """Read a structure of ASE, pymatgen or JARVIS.
 
     Args:
-        structure: ``ase.Atoms``, a pymatgen ``Structure`` or ``Molecule``, ``jarvis.core.atoms.Atoms``,
-            or a ``Crystal``, which is returned as it is. Anything else is copied.
+        structure: ``ase.Atoms``, a pymatgen ``Structure`` or ``Molecule``, ``Atoms`` of jarvis, or
+            a ``Crystal``, which is returned as it is. All others are copied.
 
     Raises:
         BadStructure: It is none of these, is disordered, or fails the checks of ``Crystal``.
@@ -60,8 +60,9 @@ def as_crystal(structure: Any) -> Crystal:
         return _from_jarvis(structure)
     if hasattr(structure, "sites") and hasattr(structure, "cart_coords"):
         return _from_pymatgen(structure)
+    given = type(structure)
     raise BadStructure(
-        f"Cannot read a {type(structure).__module__}.{type(structure).__qualname__} as a structure. "
+        f"Cannot read a {given.__module__}.{given.__qualname__} as a structure. "
         "Give ase.Atoms, a pymatgen Structure or Molecule, jarvis Atoms, or a Crystal."
     )
 
@@ -110,19 +111,17 @@ def _only_element(index: int, site: Any) -> int:
             f"Site {index} is disordered ({site.species_string}). Only ordered structures can be "
             "computed: make one, e.g. with pymatgen's OrderDisorderedStructureTransformation."
         )
-    number = getattr(getattr(site.specie, "element", site.specie), "Z", 0)
-    return int(number)
+    if not 1 <= site.specie.Z <= HEAVIEST:
+        raise BadStructure(
+            f"Site {index} holds {site.species_string}, which is no element. "
+            "Replace or remove dummy atoms."
+        )
+    return int(site.specie.Z)
 
 
 def _check_atoms(crystal: Crystal) -> None:
-    atoms = len(crystal.species)
-    if atoms == 0:
+    if len(crystal.species) == 0:
         raise BadStructure("The structure has no atoms. Give at least one.")
-    if crystal.positions.shape != (atoms, 3):
-        raise BadStructure(
-            f"{atoms} species with positions of shape {crystal.positions.shape}; "
-            f"({atoms}, 3) is needed."
-        )
     broken = np.flatnonzero(~np.isfinite(crystal.positions).all(axis=1))
     if broken.size:
         raise BadStructure(
@@ -138,11 +137,6 @@ def _check_atoms(crystal: Crystal) -> None:
 
 
 def _check_cell(crystal: Crystal) -> None:
-    if crystal.cell.shape != (3, 3) or crystal.periodic.shape != (3,):
-        raise BadStructure(
-            f"A cell of shape {crystal.cell.shape} with periodic of shape "
-            f"{crystal.periodic.shape}; (3, 3) and (3,) are needed."
-        )
     if not np.isfinite(crystal.cell).all():
         raise BadStructure(
             f"The cell is {crystal.cell.tolist()}. Cell vectors must be finite numbers in Å."
@@ -154,9 +148,9 @@ def _check_cell(crystal: Crystal) -> None:
             f"The structure is periodic along cell vector {missing[0]}, which is zero. "
             "Give that vector, or switch periodicity off along it."
         )
-    spanned = np.sqrt(max(np.linalg.det(vectors @ vectors.T), 0.0))
+    spanned = np.prod(np.linalg.svd(vectors, compute_uv=False))
     if spanned < SMALLEST_REPEAT:
         raise BadStructure(
-            f"The periodic cell vectors {vectors.tolist()} span {spanned:.1e} Å^{len(vectors)}: the "
-            "cell is singular. Periodic cell vectors must be linearly independent."
+            f"The periodic cell vectors {vectors.tolist()} span {spanned:.1e} Å^{len(vectors)}; at "
+            f"least {SMALLEST_REPEAT} is needed. Give linearly independent vectors in Å."
         )

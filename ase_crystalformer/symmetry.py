@@ -21,13 +21,13 @@ def primitive(crystal: Crystal) -> Crystal:
     merged at their mean place.
 
     Raises:
-        BadStructure: The crystal does not repeat in three directions, or spglib finds no symmetry in
-            it, not even the identity.
+        BadStructure: The crystal does not repeat in three directions, or spglib finds no symmetry
+            in it, not even the identity.
     """
     if not crystal.periodic.all():
         raise BadStructure(
-            f"The structure is periodic along {crystal.periodic.tolist()}; a primitive cell needs all "
-            "three directions. For slabs, wires and molecules use a model with a radius graph."
+            f"The structure is periodic along {crystal.periodic.tolist()}; all three directions "
+            "are needed. For slabs, wires and molecules use a model with a radius graph."
         )
     if not _repeats_within(crystal):
         return crystal
@@ -37,8 +37,8 @@ def primitive(crystal: Crystal) -> Crystal:
             cell, fractions, species = found
             return Crystal(species.astype(np.int64), fractions @ cell, cell, crystal.periodic)
     raise BadStructure(
-        f"spglib finds no primitive cell of this structure of {len(crystal.species)} atoms at any of "
-        f"the tolerances {TOLERANCES} Å. Check for atoms too close to each other."
+        f"spglib finds no primitive cell of this structure of {len(crystal.species)} atoms at "
+        f"tolerances of {TOLERANCES} Å. Check for atoms too close to each other."
     )
 
 
