@@ -25,6 +25,8 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         which: Numbers of the crystals to draw.
         budget: Work per batch.
         seed: Of the shuffling; with the epoch it fixes the order. ``None`` keeps the given order.
+        share: Chance of each crystal to be drawn in an epoch; None draws all. Large sets of similar
+            frames need not all be seen each time.
         rank: This process among ``world``; each takes every ``world``-th batch.
         world: Number of processes.
     """
@@ -36,11 +38,13 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         *,
         budget: int,
         seed: int | None,
+        share: NDArray[np.float64] | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.cost, self.which, self.budget = cost, which, budget
         self.seed, self.rank, self.world = seed, rank, world
+        self.share = share
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -50,7 +54,10 @@ class EdgeBudgetSampler(Sampler[list[int]]):
     def _batches(self) -> list[list[int]]:
         order = self.which
         if self.seed is not None:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+            random = np.random.default_rng((self.seed, self.epoch))
+            order = random.permutation(order)
+            if self.share is not None:
+                order = order[random.random(len(order)) < self.share[order]]
         batches: list[list[int]] = []
         spent = self.budget + 1
         for index, cost in zip(order.tolist(), self.cost[order].tolist(), strict=True):

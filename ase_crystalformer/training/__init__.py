@@ -1,0 +1,1 @@
+"""From labelled crystals to a model: recipe, objective, loop, evaluation."""

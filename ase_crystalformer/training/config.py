@@ -1,0 +1,181 @@
+"""What a training run is: a recipe file, checked before anything starts."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from ase_crystalformer.errors import BadRecipe
+
+STRICT = ConfigDict(extra="forbid")
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Data:
+    """Which crystals are learned.
+
+    Attributes:
+        packed: Folder of a packed set; made from ``source`` if it does not exist.
+        source: Name of a data set or mixture, or a file of the user's own.
+        directory: Where data sets of that name lie.
+        largest_crystal: Leave out crystals with more atoms than this.
+        share: By source, which share of its crystals is drawn in each epoch; 1 unless named.
+    """
+
+    packed: Path
+    source: str | None = None
+    directory: Path | None = None
+    largest_crystal: Count | None = None
+    share: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EnergyLoss:
+    """Weights of the errors of a potential.
+
+    Each term is a mean absolute error: energy in eV/atom, force as the length of the error vector in
+    eV/Å, stress in eV/Å³. ``PolyGET``'s force-only objective is ``energy = 0``.
+    """
+
+    energy: Annotated[float, Field(ge=0)] = 1.0
+    force: Annotated[float, Field(ge=0)] = 1.0
+    stress: Annotated[float, Field(ge=0)] = 10.0
+    scale: str = "mp"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Optim:
+    """How weights move.
+
+    Attributes:
+        peak_lr: Largest learning rate.
+        epochs: Passes over the training crystals.
+        budget: Work in one batch: edges + 20 atoms.
+        warmup: Share of the run in which the rate rises; then it falls along a cosine to zero.
+        weight_decay: Of matrices; biases and norms are not decayed.
+        clip: Largest norm of the gradient.
+        ema: Decay of the running average of the weights, which is what is saved; None for none.
+    """
+
+    peak_lr: Positive = 1e-3
+    epochs: Count = 10
+    budget: Count = 40_000
+    warmup: Fraction = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    clip: Positive = 1.0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Machine:
+    """Where and how the run is computed; none of it changes what is learned, but precision.
+
+    Attributes:
+        accelerator: Lightning's name: ``auto``, ``cpu``, ``gpu``.
+        devices: How many, or ``auto``.
+        precision: Lightning's name.
+        threads: CPU threads of torch; None leaves it alone.
+        workers: Processes that load data.
+        checkpoint_minutes: How often the state is written.
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    precision: str = "32-true"
+    threads: Count | None = None
+    workers: Annotated[int, Field(ge=0)] = 0
+    checkpoint_minutes: Positive = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe:
+    """Everything a run depends on.
+
+    Attributes:
+        name: Of the run folder and the model.
+        encoder: A name in ``ENCODERS``.
+        model: Fields of the encoder's configuration.
+        targets: Properties to learn; leave empty for a potential.
+        weights: How much each target counts; 1 unless named.
+        energy: Weights of a potential's errors; leave out for properties.
+        start: A model to start from instead of random weights.
+    """
+
+    name: str
+    data: Data
+    encoder: str = "crystalformer"
+    model: dict[str, Any] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+    weights: dict[str, float] = field(default_factory=dict)
+    energy: EnergyLoss | None = None
+    optim: Optim = Optim()
+    machine: Machine = Machine()
+    start: str | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Self:
+        """A model learns properties or energies; both heads at once are two models."""
+        if bool(self.targets) == (self.energy is not None):
+            raise ValueError("give either targets = [...] (properties) or a table [energy] (a potential)")
+        return self
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a TOML recipe; ``overrides`` are ``section.key=value`` in TOML.
+
+    Raises:
+        BadRecipe: naming the key that is wrong and what is allowed.
+    """
+    path = Path(path)
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise BadRecipe(f"{path} cannot be read as a TOML recipe: {error}") from error
+    told.setdefault("name", path.stem)
+    for override in overrides:
+        _apply(told, override)
+    return check_recipe(told)
+
+
+def check_recipe(told: dict[str, Any]) -> Recipe:
+    """Turn a plain dictionary into a recipe.
+
+    Raises:
+        BadRecipe: naming the key that is wrong and what is allowed.
+    """
+    try:
+        return TypeAdapter(Recipe).validate_python(told)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise BadRecipe("The recipe is not valid. " + "; ".join(lines)) from error
+
+
+def _apply(told: dict[str, Any], override: str) -> None:
+    """Set one dotted key."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise BadRecipe(f"--set takes section.key=value, not {override!r}.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        hint = f"--set {key}='\"{text}\"'"
+        raise BadRecipe(f"{text!r} is not a TOML value; strings need quotes: {hint}.") from error
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        told = told.setdefault(section, {})
+    told[last] = value
+
+
+def recipe_dict(recipe: Recipe) -> dict[str, Any]:
+    """Turn a recipe into plain values, for JSON and TOML files."""
+    plain = TypeAdapter(Recipe).dump_python(recipe, mode="json")
+    assert isinstance(plain, dict)
+    return plain
