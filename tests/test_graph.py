@@ -52,9 +52,7 @@ def test_a_moved_graph_is_the_graph_of_the_moved_crystal(wurtzite, rng):
     graph = build(wurtzite, RULE)
     wurtzite.positions += rng.normal(scale=1e-4, size=wurtzite.positions.shape)
     wurtzite.set_cell(wurtzite.cell * 1.0001)
-    moved = graph.moved(
-        torch.tensor(wurtzite.positions), torch.tensor(wurtzite.cell.array)[None]
-    )
+    moved = graph.moved(torch.tensor(wurtzite.positions), torch.tensor(wurtzite.cell.array)[None])
     expected = build(wurtzite, RULE)
     assert torch.equal(moved.image, expected.image)
     torch.testing.assert_close(moved.vector, expected.vector, rtol=0, atol=1e-12)
