@@ -33,6 +33,7 @@ venv: $(READY)
 
 # torch first and at one version: it is most of the download, and keeps when the rest changes.
 $(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing torch (1/2)"
 	@$(BIN)/pip install -qq $$(grep '^torch==' constraints.txt)
