@@ -1,7 +1,7 @@
 """Quantities a model may predict per crystal: unit, scaling, and what counts as an error."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -41,7 +41,7 @@ class Target:
         """How many numbers the head gives for this target."""
         return 2 if self.kind == "gap" else 1
 
-    def fitted(self, labels: Float[Tensor, " crystals"]) -> Self:
+    def fitted(self, labels: Float[Tensor, " crystals"]) -> "Target":
         """Return the target with mean and spread of the labels that are there (not NaN)."""
         known = self._straight(labels[~labels.isnan()].double())
         if known.numel() == 0:

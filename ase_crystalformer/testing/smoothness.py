@@ -1,0 +1,119 @@
+"""Laws of smoothness: features and their slopes change steadily as atoms move."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ase_crystalformer.encoders.base import Encoder
+from ase_crystalformer.graph import CrystalGraph
+from ase_crystalformer.neighbours import Radius
+from ase_crystalformer.structures import Crystal
+from ase_crystalformer.testing import crystals
+from ase_crystalformer.testing.measure import (
+    draw,
+    largest,
+    moments,
+    relative,
+    response,
+    slopes,
+    summary,
+)
+
+TREMBLE = 1e-7
+"""Å. Less than any relaxation leaves behind."""
+
+Path = Callable[[float], Crystal]
+"""A crystal that moves as the argument goes from 0 to 1."""
+
+
+def cutoff(encoder: Encoder) -> float:
+    """Move atoms until an edge appears or ends, and compare features and slopes on both sides."""
+    return largest(_step(encoder, path) for path in _paths(encoder))
+
+
+def tremor(encoder: Encoder) -> float:
+    """Rattle symmetric crystals by 1e-7 Å, and take the limit of ever smaller rattles."""
+    return largest(_tremor(encoder, crystal) for crystal in crystals.symmetric().values())
+
+
+def symmetric_sites(encoder: Encoder) -> float:
+    """Differentiate at sites of high symmetry, once and twice; infinite unless all is finite."""
+    weights = [weight for weight in encoder.parameters() if weight.requires_grad]
+    finite = True
+    for crystal in crystals.symmetric().values():
+        slope = slopes(encoder, draw(encoder, crystal), create_graph=True)
+        twice = torch.autograd.grad(slope.square().sum(), weights, allow_unused=True)
+        found = [slope, *(gradient for gradient in twice if gradient is not None)]
+        finite &= all(bool(gradient.isfinite().all()) for gradient in found)
+    return 0.0 if finite else float("inf")
+
+
+def _paths(encoder: Encoder) -> Iterable[Path]:
+    """Ways to move atoms that change the graph."""
+    rule = encoder.rule
+    for crystal in crystals.general(rule).values():
+        if crystal.periodic.all():
+            yield partial(_sheared, crystal)
+    if isinstance(rule, Radius):
+        yield lambda at: crystals.pair((0.7 + 0.6 * at) * rule.cutoff)
+
+
+def _sheared(crystal: Crystal, by: float) -> Crystal:
+    """Shear a crystal by up to a fifth while its first atom moves."""
+    shear = np.eye(3) + by * np.array([[0.1, 0.2, 0.0], [0.0, -0.1, 0.1], [0.0, 0.0, 0.1]])
+    moved = crystals.transformed(crystal, shear)
+    moved.positions[0] += by * np.array([0.3, -0.2, 0.25])
+    return moved
+
+
+def _step(encoder: Encoder, path: Path) -> float:
+    """Step of features and slopes where the graph changes, relative to their response."""
+    here, there = (draw(encoder, path(at)) for at in _bracket(encoder, path))
+    start, deformed = (draw(encoder, each) for each in (path(0.0), crystals.strained(path(0.0))))
+    steps = []
+    for answer in (_values, _virial):
+        step = answer(encoder, here) - answer(encoder, there)
+        steps.append(relative(step, answer(encoder, start) - answer(encoder, deformed)))
+    return largest(steps)
+
+
+def _bracket(encoder: Encoder, path: Path) -> tuple[float, float]:
+    """Enclose a point where the graph changes as tightly as numbers allow.
+
+    Raises:
+        ValueError: The graph never changes on the path.
+    """
+
+    def edges(at: float) -> tuple[bytes, ...]:
+        graph = draw(encoder, path(at))
+        return tuple(x.numpy().tobytes() for x in (graph.receiver, graph.sender, graph.image))
+
+    low, high = 0.0, 1.0
+    first = edges(low)
+    if edges(high) == first:
+        raise ValueError(f"{encoder.rule} draws the same graph all the way; no step can be seen.")
+    while high - low > 1e-13:
+        middle = (low + high) / 2
+        low, high = (middle, high) if edges(middle) == first else (low, middle)
+    return low, high
+
+
+@torch.no_grad()
+def _values(encoder: Encoder, graph: CrystalGraph) -> Float[Tensor, "1 moments"]:
+    return moments(encoder(graph), graph)
+
+
+def _virial(encoder: Encoder, graph: CrystalGraph) -> Float[Tensor, "3 3"]:
+    """Derivative of a mixture of features per atom with respect to strain."""
+    return graph.vector.T @ slopes(encoder, graph)
+
+
+def _tremor(encoder: Encoder, crystal: Crystal) -> float:
+    start = summary(encoder, crystal)
+    whole = summary(encoder, crystals.rattled(crystal, by=TREMBLE)) - start
+    half = summary(encoder, crystals.rattled(crystal, by=TREMBLE / 2)) - start
+    return relative(2 * half - whole, response(encoder, crystal))

@@ -1,0 +1,50 @@
+"""A small version of every encoder in every mode, with weights that hide nothing."""
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import pytest
+import torch
+
+from ase_crystalformer.encoders import ENCODERS, Encoder
+from ase_crystalformer.testing import laws_for, randomised
+
+#: Values for whichever of these fields a configuration has.
+SMALL = {"cutoff": 4.0, "width": 16, "heads": 2, "blocks": 2, "feedforward": 24, "basis": 16}
+
+MODES = ("smooth", "paper")
+
+#: Further flavours worth a run of their own.
+FLAVOURS = {"crystalformer-angular": ("crystalformer", {"norm": True, "degree": 3})}
+
+CASES = {f"{name}-{mode}": (name, {"mode": mode}) for name in ENCODERS for mode in MODES} | FLAVOURS
+
+
+def small(case: str) -> Encoder:
+    """Build the small encoder of a case."""
+    name, special = CASES[case]
+    encoder, config = ENCODERS[name]
+    known = {field.name for field in fields(config)}
+    options = {key: value for key, value in SMALL.items() if key in known}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return randomised(encoder(config(**options | special)).double())
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Hold every encoder to every law that can be asked of it."""
+    if {"case", "law"} <= set(metafunc.fixturenames):
+        asked = [(case, law) for case in CASES for law in laws_for(small(case))]
+        metafunc.parametrize(("case", "law"), asked)
+
+
+@pytest.fixture
+def build_small() -> Callable[[str], Encoder]:
+    """The factory of small encoders."""
+    return small
+
+
+@pytest.fixture
+def honest() -> Encoder:
+    """An encoder that keeps all it claims, to be spoiled."""
+    return small("crystalformer-smooth")
