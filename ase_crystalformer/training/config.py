@@ -23,15 +23,19 @@ class Data:
 
     Attributes:
         packed: Folder of a packed set; made from ``source`` if it does not exist.
-        source: Name of a data set or mixture, or a file of the user's own.
+        source: ``properties`` or ``potential`` (the mixtures of the bundled models), the name of a
+            data set, or a file of the user's own. One without splits gets 5 % set aside.
         directory: Where data sets of that name lie.
-        largest_crystal: Leave out crystals with more atoms than this.
+        largest: By source, leave crystals of more atoms out of the packed set.
+        largest_crystal: Leave out crystals of more atoms than this (of orbits, in a set packed by
+            symmetry).
         share: By source, which share of its crystals is drawn in each epoch; 1 unless named.
     """
 
     packed: Path
     source: str | None = None
     directory: Path | None = None
+    largest: dict[str, Count] = field(default_factory=dict)
     largest_crystal: Count | None = None
     share: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
 

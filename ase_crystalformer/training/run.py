@@ -5,6 +5,7 @@ from, and the model (``model.safetensors`` + ``model.json``), rewritten after ev
 """
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from torch.utils.data import DataLoader
 
 from ase_crystalformer.data.loader import Batch, EdgeBudgetSampler, loader, work
 from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.model import Card, CrystalModel
-from ase_crystalformer.training.config import Recipe, recipe_dict
+from ase_crystalformer.training.config import Recipe, read_recipe, recipe_dict
 from ase_crystalformer.training.fitting import elements_seen, fit_references, fit_targets
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.objective import EnergyObjective, PropertyObjective
+from ase_crystalformer.training.prepare import prepare
 
 
 class PackedData(LightningDataModule):
@@ -101,8 +104,34 @@ def build_model(recipe: Recipe, packed: PackedCrystals, train: Any) -> CrystalMo
     return model
 
 
+def train(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    runs: str | Path = "runs",
+    resume: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Train from a recipe file and return the run folder, ``runs/<name>``.
+
+    Raises:
+        BadRecipe: if the recipe is not valid, or its data are not to be had.
+    """
+    read = read_recipe(recipe, overrides)
+    folder = Path(runs) / read.name
+    if (folder / "recipe.json").exists() and not resume:
+        raise BadRecipe(
+            f"{folder} holds a run already. Continue it with --resume, or train under another name: "
+            "--set name='\"another\"'."
+        )
+    fit(read, folder, resume=resume, progress=progress)
+    return folder
+
+
 def fit(recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True) -> CrystalModel:
     """Train as the recipe says, and leave the model and its history in ``folder``.
+
+    Data that are not packed yet are packed first.
 
     Args:
         recipe: See ``training.config``.
@@ -116,7 +145,7 @@ def fit(recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: b
     if recipe.machine.threads:
         torch.set_num_threads(recipe.machine.threads)
     seed_everything(recipe.seed, workers=True, verbose=False)
-    packed = PackedCrystals(recipe.data.packed)
+    packed = prepare(recipe)
     data = PackedData(packed, recipe)
     model = build_model(recipe, packed, data.train)
     objective = (
