@@ -38,6 +38,10 @@ class NoForces(CrystalformerError):
     """Forces or stress were asked of a model that has none."""
 
 
+class OutOfMemory(CrystalformerError, MemoryError):
+    """This crystal does not fit the memory of the device, not even alone."""
+
+
 class BadRecipe(CrystalformerError, ValueError):
     """A recipe has an unknown key, a wrong type or a value out of range."""
 

@@ -1,25 +1,23 @@
-"""A crystal model: an encoder, a head, and what must be known to use them later.
+"""A crystal model: an encoder, a head, and what must be known to use them later."""
 
-On disk a model is two files of one name: ``name.safetensors`` with the weights and ``name.json`` with
-everything else. Nothing is ever unpickled.
-"""
-
-import hashlib
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ase_crystalformer.batching import in_batches
 from ase_crystalformer.encoders import ENCODERS
-from ase_crystalformer.errors import BadModelFile, NoForces, UnseenElement, unknown_name
+from ase_crystalformer.errors import (
+    BadModelFile,
+    CrystalformerError,
+    NoForces,
+    UnseenElement,
+    unknown_name,
+)
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.heads import (
     EnergyHead,
@@ -29,9 +27,11 @@ from ase_crystalformer.heads import (
     mean_over_atoms,
     sum_over_atoms,
 )
+from ase_crystalformer.model_file import read_model_file, write_model_file
+from ase_crystalformer.neighbours import build
+from ase_crystalformer.orbits import reduce
+from ase_crystalformer.quantities import Quantities, energy_quantities, property_quantities
 from ase_crystalformer.targets import Target
-
-FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,9 @@ class CrystalModel(nn.Module):
         if encoder not in ENCODERS:
             raise unknown_name("encoder", encoder, ENCODERS)
         if bool(targets) == bool(energy_scale):
-            raise ValueError("A model has either targets (properties) or an energy_scale (a potential).")
+            raise ValueError(
+                "A model has either targets (properties) or an energy_scale (a potential)."
+            )
         build, config_type = ENCODERS[encoder]
         self.encoder_name = encoder
         self.encoder = build(config_type(**config))
@@ -124,8 +126,8 @@ class CrystalModel(nn.Module):
 
             names = ", ".join(chemical_symbols[number] for number in unseen)
             raise UnseenElement(
-                f"Model {self.card.name!r} was trained without {names}; it knows {len(seen)} elements "
-                "(its card lists them). Use another model, or train one on data with these elements."
+                f"Model {self.card.name!r} was trained without {names}; it knows {len(seen)} "
+                "elements (its card lists them). Use another model, or train one on them."
             )
 
     def forward(self, graph: CrystalGraph) -> dict[str, Tensor]:
@@ -163,29 +165,63 @@ class CrystalModel(nn.Module):
         total = sum_over_atoms(energies, graph)
         return EnergyResult(energies=energies, energy=total, forces=forces, stress=stress)
 
+    def draw(self, structure: Any) -> CrystalGraph:
+        """Draw the graph this model reads, equivalent atoms once where only properties are asked.
+
+        Raises:
+            BadStructure: if it cannot be computed.
+            UnseenElement: if the model does not know one of its elements.
+        """
+        graph = build(structure, self.encoder.rule)
+        self.check_elements(graph.species)
+        if self.targets and self.encoder.claims.orbits is True and graph.atoms > 1:
+            return reduce(graph, tolerance=1e-4)
+        return graph
+
+    def each(
+        self, structures: Iterable[Any], *, derivatives: bool = True
+    ) -> Iterator[tuple[int, Quantities | CrystalformerError]]:
+        """Predict for many structures, in batches; yield number and result as they are ready.
+
+        A structure that cannot be computed yields its error; the others are computed.
+        """
+
+        def compute(graph: CrystalGraph) -> list[Quantities | CrystalformerError]:
+            graph = graph.to(self.device, self.dtype)
+            if self.targets:
+                with torch.no_grad():
+                    return property_quantities(self.properties(graph))
+            return energy_quantities(self.energy(graph, derivatives=derivatives), graph)
+
+        return in_batches(structures, self.draw, compute, self.device)
+
+    def predict(self, structures: Sequence[Any]) -> list[Quantities]:
+        """Predict for many structures, in batches.
+
+        Returns:
+            One dictionary per structure, in their order: every target of a property model in its
+            unit, or energy, free_energy, energies, forces and stress of a potential as in ASE.
+
+        Raises:
+            BadStructure: for the first structure that cannot be computed; ``each`` goes on.
+        """
+        results: dict[int, Quantities] = {}
+        for number, result in self.each(structures):
+            if isinstance(result, CrystalformerError):
+                raise result
+            results[number] = result
+        return [results[number] for number in range(len(structures))]
+
     def save(self, path: str | Path) -> Path:
         """Write ``path.safetensors`` and ``path.json``; each appears complete or not at all.
 
         Returns:
             Path of the weights.
         """
-        stem = Path(path).with_suffix("")
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        weights, card = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
-        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        partial = weights.with_suffix(".partial")
-        save_file(state, partial)
-        digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-        text = json.dumps(self._description() | {"sha256": digest}, indent=1, ensure_ascii=False)
-        card_partial = card.with_suffix(".json.partial")
-        card_partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, weights)
-        os.replace(card_partial, card)
-        return weights
+        return write_model_file(path, self._description(), self.state_dict())
 
     def _description(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
             "encoder": self.encoder_name,
             "config": asdict(self.encoder.config),
             "targets": [asdict(target) for target in self.targets],
@@ -194,27 +230,14 @@ class CrystalModel(nn.Module):
         }
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> "CrystalModel":
         """Read a model that ``save`` wrote.
 
         Raises:
             BadModelFile: if a file is missing, truncated, altered, or of another kind.
         """
-        stem = Path(path).with_suffix("")
-        weights, card = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
-        for file in (weights, card):
-            if not file.is_file():
-                raise BadModelFile(
-                    f"{file} does not exist. A model is a .safetensors file and a .json file of the same "
-                    "name; pickled checkpoints (.pt, .pth, .ckpt) are never loaded."
-                )
+        told, weights = read_model_file(path)
         try:
-            told = json.loads(card.read_text(encoding="utf-8"))
-            state = load_file(weights)
-            if told["format"] != FORMAT:
-                raise BadModelFile(f"{card} has format {told['format']}; this version reads {FORMAT}.")
-            if hashlib.sha256(weights.read_bytes()).hexdigest() != told["sha256"]:
-                raise BadModelFile(f"{weights} is not the file its card describes (sha256 differs).")
             model = cls(
                 told["encoder"],
                 told["config"],
@@ -222,9 +245,11 @@ class CrystalModel(nn.Module):
                 energy_scale=told["energy_scale"],
                 card=_card(told["card"]),
             )
-            model.load_state_dict(state)
-        except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
-            raise BadModelFile(f"{stem} cannot be read as a model: {error}. Fetch it again.") from error
+            model.load_state_dict(weights)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise BadModelFile(
+                f"{path} does not describe a model of this version: {error}. Fetch it again."
+            ) from error
         return model.eval()
 
 

@@ -1,7 +1,7 @@
 """What an encoder is, what it promises, and what it returns."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -67,10 +67,11 @@ class AtomFeatures:
 class Encoder(nn.Module):
     """Crystal graph in, atom features out; knows no target and never pools.
 
-    A subclass sets ``width``, ``rule`` (which pairs are edges), ``claims`` and ``citation``, and writes
-    ``forward(graph) -> AtomFeatures``.
+    A subclass sets ``config`` (a frozen dataclass), ``width``, ``rule`` (which pairs are edges),
+    ``claims`` and ``citation``, and writes ``forward(graph) -> AtomFeatures``.
     """
 
+    config: Any
     width: int
     rule: Rule
     claims: Claims

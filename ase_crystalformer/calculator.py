@@ -1,0 +1,189 @@
+"""Crystal transformers where materials scientists already work: behind an ASE calculator."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+    compare_atoms,
+)
+
+from ase_crystalformer.errors import CrystalformerError, NoForces
+from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.model_file import digest
+from ase_crystalformer.neighbours import Radius, VerletList
+from ase_crystalformer.pretrained import ENERGY_PROPERTIES, Precision, describe, shared_model
+from ase_crystalformer.quantities import Quantities, energy_quantities
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: What an energy costs less for than its derivatives.
+WITHOUT_DERIVATIVES = {"energy", "free_energy", "energies"}
+
+
+class CrystalformerCalculator(Calculator):
+    """Energy, forces, stress and other properties of any structure, by a crystal transformer.
+
+    Stress is defined for structures that are periodic in all three directions. Other properties,
+    such as ``calc.get_property("band_gap", atoms)``, come from a second model, which is loaded when
+    one is first asked for. They are never in ``results``: ASE writes those, and knows no band gap.
+
+    Args:
+        model: A potential: a name (see ``list_models``), the path of a model, or a model, which is
+            copied.
+        property_model: What predicts the other properties; likewise, or ``None``.
+        device: ``"auto"`` takes a CUDA device if there is one.
+        dtype: ``"float64"`` where energies are differentiated numerically, e.g. for phonons.
+
+    Raises:
+        UnknownName: There is no such model.
+        BadModelFile: Its files are missing or damaged.
+        NoForces: The model is no potential, or its energy has kinks.
+
+    Example:
+        >>> from ase.build import bulk
+        >>> from ase_crystalformer import CrystalformerCalculator
+        >>> salt = bulk("NaCl", "rocksalt", a=5.64)
+        >>> salt.calc = CrystalformerCalculator()
+        >>> energy = salt.get_potential_energy()
+    """
+
+    name = "crystalformer"
+
+    def __init__(
+        self,
+        model: str | Path | CrystalModel = "default",
+        *,
+        property_model: str | Path | CrystalModel | None = "default-properties",
+        device: str = "auto",
+        dtype: Precision = "float32",
+    ) -> None:
+        super().__init__()
+        self.model = shared_model(model, device, dtype)
+        _refuse_without_forces(self.model)
+        assert isinstance(self.model.encoder.rule, Radius)
+        self._pairs = VerletList(self.model.encoder.rule)
+        self._property_model = property_model
+        self._properties = _properties_of(property_model)
+        self._predicted: tuple[Atoms, Quantities] | None = None
+        self._derivatives = False
+        self.implemented_properties = [*ENERGY_PROPERTIES, *self._properties]
+        self.parameters.update(
+            model=_name_of(model),
+            sha256=_digest_of(model),
+            property_model=_name_of(property_model),
+            device=str(self.model.device),
+            dtype=dtype,
+        )
+
+    def __repr__(self) -> str:
+        shown = ("model", "property_model", "device", "dtype")
+        told = ", ".join(f"{key}={self.parameters[key]!r}" for key in shown)
+        return f"{type(self).__name__}({told})"
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse to change; a calculator is what it was made as."""
+        if kwargs:
+            raise TypeError(
+                f"{', '.join(kwargs)} cannot be set. A calculator keeps its settings "
+                f"({', '.join(self.parameters)}); make another one."
+            )
+        return {}
+
+    def calculate(
+        self,
+        atoms: "Atoms | None" = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute energies, and once they were asked for, forces and stress with them.
+
+        Raises:
+            BadStructure: The structure cannot be computed.
+            UnseenElement: The model does not know one of its elements.
+            PropertyNotImplementedError: Stress was asked of what is no three-dimensional crystal.
+        """
+        self.results = {}
+        super().calculate(atoms, properties, system_changes)
+        if "stress" in properties:
+            _refuse_without_volume(self.atoms)
+        self.model.check_elements(torch.from_numpy(self.atoms.numbers))
+        self._derivatives |= not set(properties) <= WITHOUT_DERIVATIVES
+        graph = self._pairs.update(self.atoms).to(self.model.device, self.model.dtype)
+        result = self.model.energy(graph, derivatives=self._derivatives)
+        self.results = _sound(energy_quantities(result, graph)[0])
+
+    def get_property(
+        self, name: str, atoms: "Atoms | None" = None, allow_calculation: bool = True
+    ) -> Any:
+        """Return a property: those of ASE from the potential, others from the property model."""
+        if name in self._properties:
+            return self._predict(name, self.atoms if atoms is None else atoms, allow_calculation)
+        if name == "stress" and atoms is not None and allow_calculation:
+            _refuse_without_volume(atoms)
+        return super().get_property(name, atoms, allow_calculation)
+
+    def _predict(self, name: str, atoms: "Atoms | None", allow_calculation: bool) -> float | None:
+        if atoms is None or self._property_model is None:
+            raise ValueError(f"{name} of which structure? Give atoms.")
+        if self._predicted is None or compare_atoms(self._predicted[0], atoms):
+            if not allow_calculation:
+                return None
+            device, dtype = self.parameters["device"], self.parameters["dtype"]
+            model = shared_model(self._property_model, device, dtype)
+            self._predicted = atoms.copy(), model.predict([atoms])[0]
+        return self._predicted[1][name]
+
+
+def _refuse_without_forces(model: CrystalModel) -> None:
+    name = model.card.name
+    if not model.is_potential:
+        raise NoForces(
+            f"{name!r} predicts {', '.join(target.name for target in model.targets)}; it has no "
+            "energy, forces or stress. Use predict(), or give it as property_model."
+        )
+    smooth = model.encoder.claims.smooth
+    if smooth is not True:
+        raise NoForces(
+            f"The energy of {name!r} is not smooth ({smooth.because}), so its forces would be "
+            "wrong. Use a model whose encoder is in smooth mode."
+        )
+
+
+def _refuse_without_volume(atoms: "Atoms") -> None:
+    if not atoms.pbc.all():
+        raise PropertyNotImplementedError(
+            f"Stress is energy per volume, and with pbc={atoms.pbc.tolist()} there is no volume. "
+            "Make it periodic in three directions (with vacuum), or relax with a fixed cell."
+        )
+
+
+def _sound(values: Quantities | CrystalformerError) -> Quantities:
+    if isinstance(values, CrystalformerError):
+        raise values
+    return values
+
+
+def _properties_of(model: str | Path | CrystalModel | None) -> list[str]:
+    if model is None:
+        return []
+    if isinstance(model, CrystalModel):
+        return [target.name for target in model.targets]
+    return list(describe(model).units)
+
+
+def _name_of(model: str | Path | CrystalModel | None) -> str | None:
+    if model is None:
+        return None
+    return model.card.name if isinstance(model, CrystalModel) else str(model)
+
+
+def _digest_of(model: str | Path | CrystalModel) -> str:
+    if isinstance(model, CrystalModel):
+        return digest(model.state_dict())
+    return describe(model).sha256

@@ -1,0 +1,95 @@
+"""Properties of many structures as a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase_crystalformer.errors import CrystalformerError, unknown_name
+from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.pretrained import shared_model
+from ase_crystalformer.quantities import Quantities
+from ase_crystalformer.units import UNITS
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def predict(
+    structures: Any,
+    properties: Sequence[str] | None = None,
+    *,
+    model: str | Path | CrystalModel = "default-properties",
+    device: str = "auto",
+    progress: bool = True,
+) -> "DataFrame":
+    """Predict properties of many structures.
+
+    Args:
+        structures: ASE, pymatgen or JARVIS structures, in a list, a table column, or any iterable;
+            or one of them.
+        properties: Which; all the model knows if ``None``. A potential knows ``energy`` and
+            ``energy_per_atom``.
+        model: A name (see ``list_models``), the path of a model, or a model.
+        device: ``"auto"`` takes a CUDA device if there is one.
+        progress: Show a bar.
+
+    Returns:
+        One row per structure, in their order and with the index of a table column; one column per
+        property, units in ``.attrs["units"]``; and a column ``error``, which says why a row is NaN
+        and is ``None`` everywhere else.
+
+    Raises:
+        UnknownName: There is no such model, or it knows no such property.
+
+    Example:
+        >>> from ase.build import bulk
+        >>> from ase_crystalformer import predict
+        >>> table = predict([bulk("Si"), bulk("Cu")], ["band_gap"])
+    """
+    from pandas import DataFrame, Series
+    from tqdm.auto import tqdm
+
+    chosen = shared_model(model, device)
+    units = _units(chosen, properties)
+    index = structures.index if isinstance(structures, Series) else None
+    structures = as_list(structures)
+    rows: list[Quantities] = [{} for _ in structures]
+    with tqdm(total=len(rows), disable=not progress, unit="crystal") as bar:
+        for number, result in chosen.each(structures, derivatives=False):
+            rows[number] = _row(result)
+            bar.update()
+    table = DataFrame(rows, index=index, columns=[*units, "error"])
+    table = table.astype(dict.fromkeys(units, float))
+    table.attrs.update(units=units, model=chosen.card.name)
+    return table
+
+
+def as_list(structures: Any) -> list[Any]:
+    """List structures; one on its own, which is an iterable of its atoms, is a list of one."""
+    single = ("get_atomic_numbers", "lattice_mat", "cart_coords", "species")
+    if any(hasattr(structures, name) for name in single):
+        return [structures]
+    return list(structures)
+
+
+def _units(model: CrystalModel, properties: Sequence[str] | None) -> dict[str, str]:
+    """Return the properties asked for, each with its unit."""
+    known = {target.name: target.unit for target in model.targets}
+    known = known or {name: UNITS[name] for name in ("energy", "energy_per_atom")}
+    asked = [properties] if isinstance(properties, str) else list(properties or known)
+    for name in asked:
+        if name not in known:
+            raise unknown_name(f"property of model {model.card.name!r}", name, known)
+    return {name: known[name] for name in asked}
+
+
+def _row(result: Quantities | CrystalformerError) -> Quantities:
+    if isinstance(result, CrystalformerError):
+        return {"error": f"{type(result).__name__}: {result}"}
+    if "energies" in result:
+        return {
+            **result,
+            "energy_per_atom": result["energy"] / len(result["energies"]),
+            "error": None,
+        }
+    return {**result, "error": None}

@@ -1,0 +1,78 @@
+"""From tensors to numbers users get: Python floats and float64 arrays, as ASE defines them."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from ase_crystalformer.errors import BadStructure, CrystalformerError
+from ase_crystalformer.graph import CrystalGraph
+from ase_crystalformer.heads import EnergyResult
+
+Quantities: TypeAlias = dict[str, Any]
+
+_VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
+
+
+def voigt(stress: Float[Tensor, "crystals 3 3"]) -> Float[Tensor, "crystals 6"]:
+    """Write symmetric tensors as xx, yy, zz, yz, xz, xy."""
+    return stress[:, _VOIGT[0], _VOIGT[1]]
+
+
+def energy_quantities(
+    result: EnergyResult, graph: CrystalGraph
+) -> list[Quantities | CrystalformerError]:
+    """Split the result of a batch into energy, forces and stress of every crystal.
+
+    Stress is there only where the crystal is periodic in all directions. A crystal whose numbers
+    are not finite gets an error instead.
+    """
+    counts = graph.crystal.bincount(minlength=graph.crystals).tolist()
+    energies = _parts(result.energies, counts)
+    forces = _parts(result.forces, counts)
+    stress = None if result.stress is None else _array(voigt(result.stress))
+    periodic = graph.periodic.all(1).tolist()
+    found: list[Quantities | CrystalformerError] = []
+    for number, energy in enumerate(result.energy.tolist()):
+        values: Quantities = {"energy": energy, "free_energy": energy}
+        values["energies"] = energies[number]
+        if forces:
+            values["forces"] = forces[number]
+        if stress is not None and periodic[number]:
+            values["stress"] = stress[number]
+        found.append(_finite(values))
+    return found
+
+
+def property_quantities(
+    properties: Mapping[str, Float[Tensor, " crystals"]],
+) -> list[Quantities | CrystalformerError]:
+    """Split the properties of a batch into those of every crystal."""
+    columns = [values.double().tolist() for values in properties.values()]
+    rows = zip(*columns, strict=True)
+    return [_finite(dict(zip(properties, row, strict=True))) for row in rows]
+
+
+def _finite(values: Quantities) -> Quantities | CrystalformerError:
+    """Return the quantities, or what is wrong with them."""
+    for name, value in values.items():
+        # A sum is finite only if all of its terms are, and costs less than asking each.
+        total = value.sum() if isinstance(value, ndarray) else value
+        if total - total != 0:
+            return BadStructure(
+                f"The model gives {name} = {value}. The structure is far from anything it knows; "
+                "check distances between atoms and the cell."
+            )
+    return values
+
+
+def _array(values: Tensor) -> ndarray:
+    return values.double().cpu().numpy()
+
+
+def _parts(values: Tensor | None, counts: list[int]) -> list[ndarray]:
+    if values is None:
+        return []
+    return [_array(part) for part in values.cpu().split(counts)]

@@ -1,0 +1,37 @@
+"""Small models with random weights: every law of the interfaces holds for them too."""
+
+from typing import Any
+
+from ase_crystalformer.model import Card, CrystalModel
+from ase_crystalformer.targets import TARGETS
+
+CONFIG: dict[str, Any] = {
+    "cutoff": 4.0,
+    "width": 16,
+    "heads": 2,
+    "blocks": 2,
+    "feedforward": 32,
+    "basis": 8,
+    "basis_radius": 4.0,
+    "norm": True,
+    "degree": 2,
+}
+
+#: H, O, Na, Al, Si, Cl, Ti, Cu, Zn, Sr
+ELEMENTS = (1, 8, 11, 13, 14, 17, 22, 29, 30, 38)
+
+
+def tiny_potential(**config: Any) -> CrystalModel:
+    """A smooth potential that knows the elements of the test crystals, and of those no others."""
+    card = Card(name="tiny-potential", elements=ELEMENTS)
+    model = CrystalModel("crystalformer", CONFIG | config, energy_scale="none", card=card)
+    for number in ELEMENTS:
+        model.head.reference[number] = -10.0 * number
+    return model.eval()
+
+
+def tiny_properties(**config: Any) -> CrystalModel:
+    """A property model of two targets."""
+    card = Card(name="tiny-properties", elements=ELEMENTS)
+    targets = [TARGETS["band_gap"], TARGETS["bulk_modulus"]]
+    return CrystalModel("crystalformer", CONFIG | config, targets=targets, card=card).eval()
