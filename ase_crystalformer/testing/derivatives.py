@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
 from ase_crystalformer.encoders.base import Encoder
@@ -19,8 +20,11 @@ from ase_crystalformer.testing.weights import randomised
 STEP = 1e-3
 """Å, or strain, of finite differences."""
 
-Deformation = Callable[[int, float], Crystal]
-"""A crystal after the move of a given number, by a given amount."""
+MOVES = 4
+"""Arbitrary directions along which each crystal is moved; all atoms move in each."""
+
+Deformation = Callable[[Float[ndarray, "rows 3"]], Crystal]
+"""A crystal after a move of all its atoms, or after a strain."""
 
 
 def forces(encoder: Encoder) -> float:
@@ -37,26 +41,30 @@ def stress(encoder: Encoder) -> float:
 
 
 def _force_error(encoder: Encoder, crystal: Crystal) -> float:
-    moves = np.eye(crystal.positions.size).reshape(-1, *crystal.positions.shape)
+    def moved(by: Float[ndarray, "atoms 3"]) -> Crystal:
+        return replace(crystal, positions=crystal.positions + by)
 
-    def moved(number: int, by: float) -> Crystal:
-        return replace(crystal, positions=crystal.positions + by * moves[number])
-
-    true = -_differences(encoder, moved, len(moves))
+    moves = _directions(len(crystal.species))
+    true = -_differences(encoder, moved, moves)
     given, _ = _derivatives(encoder, crystal)
-    return relative(given.flatten() - true, true)
+    return relative(torch.einsum("mij,ij->m", torch.from_numpy(moves), given) - true, true)
 
 
 def _stress_error(encoder: Encoder, crystal: Crystal) -> float:
-    strains = np.eye(9).reshape(9, 3, 3)
+    def deformed(by: Float[ndarray, "3 3"]) -> Crystal:
+        return crystals.transformed(crystal, np.eye(3) + by)
 
-    def deformed(number: int, by: float) -> Crystal:
-        symmetric = (strains[number] + strains[number].T) / 2
-        return crystals.transformed(crystal, np.eye(3) + by * symmetric)
-
-    true = _differences(encoder, deformed, len(strains)) / abs(np.linalg.det(crystal.cell))
+    strains = _directions(3)
+    strains = (strains + strains.swapaxes(1, 2)) / 2
+    true = _differences(encoder, deformed, strains) / abs(np.linalg.det(crystal.cell))
     _, given = _derivatives(encoder, crystal)
-    return relative(given.flatten() - true, true)
+    return relative(torch.einsum("mij,ij->m", torch.from_numpy(strains), given[0]) - true, true)
+
+
+def _directions(rows: int) -> Float[ndarray, "moves rows 3"]:
+    """Return arbitrary directions of unit length."""
+    found = np.random.default_rng(0).normal(size=(MOVES, rows, 3))
+    return found / np.linalg.norm(found, axis=(1, 2), keepdims=True)
 
 
 def _energies(encoder: Encoder, graph: CrystalGraph) -> Float[Tensor, " crystals"]:
@@ -77,9 +85,11 @@ def _derivatives(
 
 
 @torch.no_grad()
-def _differences(encoder: Encoder, moved: Deformation, count: int) -> Float[Tensor, " moves"]:
-    """Differentiate the energy along ``count`` moves from five points; each graph is drawn anew."""
+def _differences(
+    encoder: Encoder, moved: Deformation, moves: Float[ndarray, "moves rows 3"]
+) -> Float[Tensor, " moves"]:
+    """Differentiate the energy along every move from five points; each graph is drawn anew."""
     points = STEP * np.array([-2, -1, 1, 2])
-    graphs = [draw(encoder, moved(number, by)) for number in range(count) for by in points]
-    energies = _energies(encoder, collate(graphs)).reshape(count, len(points))
+    graphs = [draw(encoder, moved(by * move)) for move in moves for by in points]
+    energies = _energies(encoder, collate(graphs)).reshape(len(moves), len(points))
     return energies @ energies.new_tensor([1.0, -8.0, 8.0, -1.0]) / (12 * STEP)

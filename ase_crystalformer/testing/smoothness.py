@@ -55,9 +55,8 @@ def symmetric_sites(encoder: Encoder) -> float:
 def _paths(encoder: Encoder) -> Iterable[Path]:
     """Ways to move atoms that change the graph."""
     rule = encoder.rule
-    for crystal in crystals.general(rule).values():
-        if crystal.periodic.all():
-            yield partial(_sheared, crystal)
+    for name in ("wurtzite", "left-handed cell", "chiral crystal"):
+        yield partial(_sheared, crystals.general(rule)[name])
     if isinstance(rule, Radius):
         yield lambda at: crystals.pair((0.7 + 0.6 * at) * rule.cutoff)
 
