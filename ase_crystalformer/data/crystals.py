@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from logging import getLogger
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -66,15 +66,15 @@ class LabelledCrystal:
         """Cell volume, Å³."""
         return float(abs(np.linalg.det(self.cell)))
 
-    def labelled(self, labels: Labels) -> Self:
+    def labelled(self, labels: Labels) -> "LabelledCrystal":
         """Return the same crystal with these labels and no others."""
         return replace(self, labels=labels)
 
-    def in_split(self, split: Split | None) -> Self:
+    def in_split(self, split: Split | None) -> "LabelledCrystal":
         """Return the same crystal in another part of the data."""
         return replace(self, split=split)
 
-    def in_group(self, group: str) -> Self:
+    def in_group(self, group: str) -> "LabelledCrystal":
         """Return the same crystal with its energies declared to stand on another scale."""
         return replace(self, group=group)
 

@@ -13,6 +13,7 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
@@ -70,7 +71,9 @@ def _crystals(
         values = {rename.get(key, key): value for key, value in row.values.items()}
         name = next((str(values[key]) for key in ID_COLUMNS if key in values), str(number))
         try:
-            crystal = as_crystal(row.structure())
+            with catch_warnings():
+                simplefilter("ignore")  # about the dialect of a file
+                crystal = as_crystal(row.structure())
         except Exception as error:  # foreign parsers raise whatever they like
             leave_out(f"{source} {name}", f"{type(error).__name__}: {error}")
             continue
@@ -197,9 +200,11 @@ def _from_cif(text: str) -> Any:
 def _from_dict(stored: Mapping[str, Any]) -> Any:
     """Read the dictionary of a JARVIS or a pymatgen structure."""
     if "lattice_mat" in stored:
-        from jarvis.core.atoms import Atoms
+        from ase import Atoms
 
-        return Atoms.from_dict(stored)
+        where = "positions" if stored["cartesian"] else "scaled_positions"
+        place = {where: stored["coords"], "cell": stored["lattice_mat"], "pbc": True}
+        return Atoms([symbol.strip() for symbol in stored["elements"]], **place)
     from pymatgen.core import Molecule, Structure
 
     return (Structure if "lattice" in stored else Molecule).from_dict(stored)

@@ -36,7 +36,7 @@ def load(name: Path | str, data_dir: Path | str | None = None) -> Iterator[Label
     Rows nobody could compute are left out; a warning in the log names each.
 
     Args:
-        name: A key of ``DATA_SETS``, or a path as for :func:`ase_crystalformer.data.files.read_file`.
+        name: A key of ``DATA_SETS``, or a path, as ``files.read_file`` takes it.
         data_dir: The folder with the files of the public data sets.
 
     Raises:
