@@ -1,6 +1,7 @@
 """What a model sees in a crystal, as features next to matminer's own."""
 
 from collections.abc import Iterator, Sequence
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ class CrystalformerFeaturizer(BaseFeaturizer):
         """Return the model, loaded when it is first needed or when a parameter was changed."""
         asked = (self.model, self.device)
         if getattr(self, "_loaded", (None, None))[0] != asked:
+            _spare_threads_of_workers()
             self._loaded = (asked, shared_model(self.model, self.device))
         return self._loaded[1]
 
@@ -162,6 +164,15 @@ class CrystalformerFeaturizer(BaseFeaturizer):
             raise type(features)(f"{features} Rows like this are NaN with ignore_errors=True.")
         missing: Row = [float("nan")] * len(self.feature_labels())
         return [*missing, f"{type(features).__name__}: {features}"] if return_errors else missing
+
+
+def _spare_threads_of_workers() -> None:
+    """Compute on one thread in a process that another has forked, as matminer's do.
+
+    OpenMP waits for ever in a child for the threads its parent had; and the workers share the cores.
+    """
+    if parent_process() is not None:
+        torch.set_num_threads(1)
 
 
 def _structure_of(entry: Any) -> Any:

@@ -1,5 +1,6 @@
 """The featurizer keeps matminer's contract, and features belong to crystals, not to cells."""
 
+from multiprocessing import get_context
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
@@ -213,12 +214,33 @@ def test_it_works_beside_other_featurizers(iterate_over_entries, featurizer, fla
     assert done[LABELS].isna().all(axis=1).tolist() == [False] * 4 + [True] * 2
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # matminer forks, and so do we
 def test_it_works_in_processes_matminer_forks(featurizer, table, structures):
     expected = featurizer.featurize_many(structures, pbar=False)
     both = MultipleFeaturizer([featurizer])
     both.set_n_jobs(2)
     done = both.featurize_dataframe(table, "structure", pbar=False)
     np.testing.assert_allclose(done[LABELS], expected, rtol=1e-3, atol=1e-6)
+
+
+def threads_when_ready(featurizer):
+    featurizer.feature_labels()
+    return torch.get_num_threads()
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_worker_does_not_wait_for_its_parents_threads(featurizer, two_threads):
+    assert threads_when_ready(featurizer) == 2
+    with get_context("fork").Pool(1) as pool:
+        assert pool.apply(threads_when_ready, (featurizer,)) == 1
 
 
 def test_jobs_are_accepted_and_stay_one(featurizer):
