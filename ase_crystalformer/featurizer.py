@@ -169,7 +169,7 @@ class CrystalformerFeaturizer(BaseFeaturizer):
 def _spare_threads_of_workers() -> None:
     """Compute on one thread in a process that another has forked, as matminer's do.
 
-    OpenMP waits for ever in a child for the threads its parent had; and the workers share the cores.
+    OpenMP waits for ever in a child for the threads its parent had; and workers share the cores.
     """
     if parent_process() is not None:
         torch.set_num_threads(1)
