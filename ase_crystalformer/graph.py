@@ -73,7 +73,9 @@ class CrystalGraph:
         """Cell volume, Å³; of either handedness, zero where the cell is not three-dimensional."""
         return torch.linalg.det(self.cell).abs()
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "CrystalGraph":
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "CrystalGraph":
         """Move to a device and cast the real-valued tensors."""
         moved = {}
         for field in fields(self):
@@ -86,7 +88,9 @@ class CrystalGraph:
         """Return the same graph around other edge vectors, e.g. a leaf to differentiate."""
         return replace(self, vector=vector)
 
-    def moved(self, positions: Float[Tensor, "atoms 3"], cell: Float[Tensor, "crystals 3 3"]) -> "CrystalGraph":
+    def moved(
+        self, positions: Float[Tensor, "atoms 3"], cell: Float[Tensor, "crystals 3 3"]
+    ) -> "CrystalGraph":
         """Return the same edges with atoms and cell elsewhere."""
         vector = edge_vectors(positions, cell, self)
         return replace(self, positions=positions, cell=cell, vector=vector)

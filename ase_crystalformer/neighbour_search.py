@@ -135,15 +135,11 @@ class _Frame:
 
 
 def _search_frame(crystal: Crystal, cutoff: float) -> _Frame:
-    reach = float(np.abs(crystal.positions).max())
-    radius = cutoff * (1 + 1e-9) + 1e-8 + 1e-14 * reach
+    radius = cutoff * (1 + 1e-9) + 1e-8
     cell, operation = _search_cell(crystal)
     along = crystal.positions @ np.linalg.inv(cell)
     wraps = np.where(crystal.periodic, np.floor(along), 0.0)
     along -= wraps
-    late = crystal.periodic & (along >= 1.0)
-    along[late] = 0.0
-    wraps[late] += 1.0
     for axis in np.flatnonzero(~crystal.periodic):
         along[:, axis] = _close_gaps(along[:, axis], 2 * radius)
         length = along[:, axis].max() + 2 * radius

@@ -115,6 +115,14 @@ def test_shells_are_whole(crystal, count, expected):
     assert graph.edges == expected
 
 
+def test_a_shell_split_by_less_than_the_tolerance_is_whole():
+    stretched = bulk("Cu", "fcc", a=3.61)
+    stretched.set_cell(stretched.cell.array * [1, 1, 1.0002], scale_atoms=True)
+    lengths = np.unique(build(stretched, Nearest(12)).vector.norm(dim=1).numpy().round(6))
+    assert len(lengths) == 2
+    assert build(stretched, Nearest(4, cutoff=lengths.mean())).edges == 12
+
+
 def test_atoms_see_their_images_along_each_lattice_vector_once():
     graph = build(carbon_in_a_box([3, 3, 20], seed=2), Nearest(4))
     itself = graph.receiver == graph.sender

@@ -83,6 +83,7 @@ def search(crystal, cutoff, backend):
         return None
 
 
+JUST_OUTSIDE = crystal_of(np.diag([3.0, 4.0, 3.0]), [[-1e-17, 0, 0], [1, 1, 2], [0, -1e-17, 0.3]])
 SKEWED_LEFT_HANDED = crystal_of([[3, 0, 0], [2.9, 0.9, 0], [-2.5, 2.5, -1]], [[0, 0, 0]])
 WIRE_WITHOUT_OTHER_VECTORS = crystal_of(
     [[0, 0, 0], [1, 2, 0.5], [0, 0, 0]], [[0, 0, 0], [3, -3, 1]], [False, True, False]
@@ -91,6 +92,7 @@ WIRE_WITHOUT_OTHER_VECTORS = crystal_of(
 
 @settings(max_examples=60)
 @given(crystals())
+@example(JUST_OUTSIDE)
 @example(SKEWED_LEFT_HANDED)
 @example(WIRE_WITHOUT_OTHER_VECTORS)
 def test_all_routines_find_what_a_sum_over_images_finds(crystal):
@@ -146,7 +148,7 @@ def test_an_atom_that_flew_away_costs_nothing(water, backend):
 
 
 def test_an_almost_empty_cell_is_not_divided_into_boxes():
-    vast = crystal_of(1e5 * np.eye(3), [[0, 0, 0], [0, 0, 1e5 - 1]])
+    vast = crystal_of(1e5 * np.eye(3), [[0, 0, 0], [0, 0, 1e5 - 1], [5e4, 5e4, 5e4]])
     assert keys(neighbour_pairs(vast, CUTOFF)) == [(0, 1, (0, 0, -1)), (1, 0, (0, 0, 1))]
 
 
