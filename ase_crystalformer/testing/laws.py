@@ -65,7 +65,7 @@ LAWS: dict[str, Law] = {
     "batch": Law(conduct.batch),
     "separation": Law(conduct.separation, exact=0.0),
     "isolation": Law(conduct.isolation, of=_open),
-    "precision": Law(conduct.precision, exact=1e-2),
+    "precision": Law(conduct.precision, exact=3e-2),
     "storage": Law(conduct.storage, exact=0.0),
     "innocence": Law(conduct.innocence, exact=0.0),
 }

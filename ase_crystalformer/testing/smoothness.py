@@ -53,7 +53,7 @@ def symmetric_sites(encoder: Encoder) -> float:
 
 
 def _paths(encoder: Encoder) -> Iterable[Path]:
-    """Ways to move atoms that change the graph."""
+    """Give ways to move atoms that change the graph."""
     rule = encoder.rule
     for name in ("wurtzite", "left-handed cell", "chiral crystal"):
         yield partial(_sheared, crystals.general(rule)[name])
@@ -81,20 +81,19 @@ def _step(encoder: Encoder, path: Path) -> float:
 
 
 def _bracket(encoder: Encoder, path: Path) -> tuple[float, float]:
-    """Enclose a point where the graph changes as tightly as numbers allow.
+    """Enclose a point where the number of edges changes as tightly as numbers allow.
 
     Raises:
-        ValueError: The graph never changes on the path.
+        ValueError: It never changes on the path.
     """
 
-    def edges(at: float) -> tuple[bytes, ...]:
-        graph = draw(encoder, path(at))
-        return tuple(x.numpy().tobytes() for x in (graph.receiver, graph.sender, graph.image))
+    def edges(at: float) -> int:
+        return draw(encoder, path(at)).edges
 
-    low, high = 0.0, 1.0
-    first = edges(low)
-    if edges(high) == first:
-        raise ValueError(f"{encoder.rule} draws the same graph all the way; no step can be seen.")
+    low, first = 0.0, edges(0.0)
+    high = next((at for at in np.linspace(0.1, 1.0, 10).tolist() if edges(at) != first), None)
+    if high is None:
+        raise ValueError(f"{encoder.rule} draws as many edges all the way; no step can be seen.")
     while high - low > 1e-13:
         middle = (low + high) / 2
         low, high = (middle, high) if edges(middle) == first else (low, middle)

@@ -10,7 +10,17 @@ from ase_crystalformer.encoders import ENCODERS, Encoder
 from ase_crystalformer.testing import laws_for, randomised
 
 #: Values for whichever of these fields a configuration has.
-SMALL = {"cutoff": 4.0, "width": 16, "heads": 2, "blocks": 2, "feedforward": 24, "basis": 16}
+SMALL = {
+    "cutoff": 4.0,
+    "nearest": 12,
+    "width": 16,
+    "heads": 2,
+    "blocks": 2,
+    "layers": 2,
+    "feedforward": 24,
+    "basis": 16,
+    "moments": 8,
+}
 
 MODES = ("smooth", "paper")
 
