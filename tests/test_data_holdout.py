@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from ase_crystalformer.data.crystals import LabelledCrystal
-from ase_crystalformer.data.holdout import series, split_by_block, split_by_fold, split_by_name
+from ase_crystalformer.data.holdout import (
+    series,
+    split_by_block,
+    split_by_fold,
+    split_by_name,
+    split_by_series,
+)
 from ase_crystalformer.data.readers import load
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -59,6 +65,15 @@ def test_blocks_are_the_same_in_every_run():
 
     assert held_out(3) == held_out(3)
     assert held_out(3) != held_out(4)
+
+
+def test_a_series_is_held_out_as_a_whole():
+    parts = Counter()
+    for seed in range(20):
+        split = {(series(row), row.split) for row in split_by_series(FRAMES, seed, fraction=0.5)}
+        assert len(split) == 2
+        parts.update(part for _, part in split)
+    assert min(parts["train"], parts["val"]) > 5
 
 
 def test_each_perovskite_is_tested_in_one_fold():

@@ -37,6 +37,14 @@ def split_by_block(
             yield frame.in_split("val" if held_out else "train")
 
 
+def split_by_series(
+    frames: Iterable[LabelledCrystal], seed: int, fraction: float = FRACTION
+) -> Iterator[LabelledCrystal]:
+    """Set aside whole series, e.g. all volumes of a crystal."""
+    for frame in frames:
+        yield frame.in_split(split_by_name(series(frame), seed, fraction))
+
+
 def split_by_fold(
     crystals: Iterable[LabelledCrystal],
     fold: int,

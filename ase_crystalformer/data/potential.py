@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ase_crystalformer.data.crystals import LabelledCrystal, Labels, Split
-from ase_crystalformer.data.holdout import series, split_by_block, split_by_name
+from ase_crystalformer.data.holdout import split_by_block, split_by_name, split_by_series
 from ase_crystalformer.data.readers import load
 
 #: Sets of runs of frames, of which neighbours resemble each other.
@@ -52,8 +52,7 @@ def _every(data_dir: Path | str, seed: int, chgnet: bool) -> Iterator[LabelledCr
         for crystal in load(name, data_dir):
             parent = crystal.info["material_id"]
             yield crystal.in_split(parts.get(parent) or split_by_name(parent, seed))
-    for crystal in load("eos_vasp_pbe", data_dir):
-        yield crystal.in_split(split_by_name(series(crystal), seed))
+    yield from split_by_series(load("eos_vasp_pbe", data_dir), seed)
     for name in RUNS:
         yield from split_by_block(load(name, data_dir), seed)
 
