@@ -12,11 +12,17 @@ from ase.calculators.calculator import (
     compare_atoms,
 )
 
-from ase_crystalformer.errors import CrystalformerError, NoForces
+from ase_crystalformer.errors import CrystalformerError
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import digest
 from ase_crystalformer.neighbours import Radius, VerletList
-from ase_crystalformer.pretrained import ENERGY_PROPERTIES, Precision, describe, shared_model
+from ase_crystalformer.pretrained import (
+    ENERGY_PROPERTIES,
+    Precision,
+    describe,
+    shared_model,
+    shared_potential,
+)
 from ase_crystalformer.quantities import Quantities, energy_quantities
 
 if TYPE_CHECKING:
@@ -64,8 +70,7 @@ class CrystalformerCalculator(Calculator):
         dtype: Precision = "float32",
     ) -> None:
         super().__init__()
-        self.model = shared_model(model, device, dtype)
-        _refuse_without_forces(self.model)
+        self.model = shared_potential(model, device, dtype)
         assert isinstance(self.model.encoder.rule, Radius)
         self._pairs = VerletList(self.model.encoder.rule)
         self._property_model = property_model
@@ -138,21 +143,6 @@ class CrystalformerCalculator(Calculator):
             model = shared_model(self._property_model, device, dtype)
             self._predicted = atoms.copy(), model.predict([atoms])[0]
         return self._predicted[1][name]
-
-
-def _refuse_without_forces(model: CrystalModel) -> None:
-    name = model.card.name
-    if not model.is_potential:
-        raise NoForces(
-            f"{name!r} predicts {', '.join(target.name for target in model.targets)}; it has no "
-            "energy, forces or stress. Use predict(), or give it as property_model."
-        )
-    smooth = model.encoder.claims.smooth
-    if smooth is not True:
-        raise NoForces(
-            f"The energy of {name!r} is not smooth ({smooth.because}), so its forces would be "
-            "wrong. Use a model whose encoder is in smooth mode."
-        )
 
 
 def _refuse_without_volume(atoms: "Atoms") -> None:

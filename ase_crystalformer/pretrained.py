@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import torch
 
-from ase_crystalformer.errors import unknown_name
+from ase_crystalformer.errors import NoForces, unknown_name
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import model_paths, read_card
+from ase_crystalformer.neighbours import Radius
 from ase_crystalformer.units import UNITS
 
 #: Where bundled models lie.
@@ -91,6 +92,31 @@ def shared_model(
 @cache
 def _loaded_once(path: Path, device: str, dtype: Precision) -> CrystalModel:
     return load_model(path, device=device, dtype=dtype)
+
+
+def shared_potential(
+    model: str | Path | CrystalModel, device: str = "auto", dtype: Precision = "float32"
+) -> CrystalModel:
+    """Return a model whose forces are the slope of a smooth energy.
+
+    Raises:
+        NoForces: The model is no potential, or its energy has kinks.
+    """
+    found = shared_model(model, device, dtype)
+    name = found.card.name
+    if not found.is_potential:
+        raise NoForces(
+            f"{name!r} predicts {', '.join(target.name for target in found.targets)}; it has no "
+            "energy, forces or stress. Use predict(), or give it as property_model."
+        )
+    smooth = found.encoder.claims.smooth
+    if not isinstance(found.encoder.rule, Radius) or smooth is not True:
+        because = getattr(smooth, "because", "pairs come and go at once")
+        raise NoForces(
+            f"The energy of {name!r} is not smooth ({because}), so its forces would be wrong. "
+            "Use a model whose encoder is in smooth mode."
+        )
+    return found
 
 
 def describe(name: str | Path) -> ModelInfo:
