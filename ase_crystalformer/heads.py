@@ -13,14 +13,18 @@ from ase_crystalformer.repulsion import repulsion
 from ase_crystalformer.targets import Target
 
 
-def sum_over_atoms(values: Float[Tensor, "atoms *rest"], graph: CrystalGraph) -> Float[Tensor, "crystals *rest"]:
+def sum_over_atoms(
+    values: Float[Tensor, "atoms *rest"], graph: CrystalGraph
+) -> Float[Tensor, "crystals *rest"]:
     """Sum over the atoms of every crystal, each counted as often as it stands for."""
     weight = graph.multiplicity.reshape(-1, *[1] * (values.dim() - 1)).to(values.dtype)
     total = values.new_zeros(graph.crystals, *values.shape[1:])
     return total.index_add(0, graph.crystal, values * weight)
 
 
-def mean_over_atoms(values: Float[Tensor, "atoms *rest"], graph: CrystalGraph) -> Float[Tensor, "crystals *rest"]:
+def mean_over_atoms(
+    values: Float[Tensor, "atoms *rest"], graph: CrystalGraph
+) -> Float[Tensor, "crystals *rest"]:
     """Average over the atoms of every crystal: the same for every cell of it."""
     ones = sum_over_atoms(values.new_ones(graph.atoms), graph)
     return sum_over_atoms(values, graph) / ones.reshape(-1, *[1] * (values.dim() - 1))
@@ -46,7 +50,7 @@ class PropertyHead(nn.Module):
         )
 
     def forward(self, features: AtomFeatures, graph: CrystalGraph) -> dict[str, Tensor]:
-        """Raw outputs of every target, (crystals, outputs); ``Target.decode`` gives the quantity."""
+        """Raw outputs of every target, (crystals, outputs); decoded by ``Target.decode``."""
         pooled = mean_over_atoms(features.invariant, graph)
         return {name: tower(pooled) for name, tower in self.towers.items()}
 
@@ -59,7 +63,8 @@ class EnergyResult:
         energies: Energy of every atom, reference energy included.
         energy: Their sum per crystal.
         forces: Minus the derivative with respect to positions.
-        stress: Derivative with respect to strain per volume, ASE's sign; NaN where there is no volume.
+        stress: Derivative with respect to strain per volume, ASE's sign; NaN where there is no
+            volume.
     """
 
     energies: Float[Tensor, " atoms"]
@@ -73,7 +78,7 @@ class EnergyHead(nn.Module):
 
     .. math:: E = \sum_i (e_{Z_i} + s\, \epsilon_i) + \tfrac12 \sum_{ij} V_{\rm ZBL}(r_{ij})
 
-    The references :math:`e_Z` fix the energy scale: which code and pseudopotentials its zero belongs to.
+    The references :math:`e_Z` fix the energy scale: whose code and pseudopotentials set its zero.
 
     Args:
         width: Of the encoder.
@@ -105,7 +110,8 @@ def forces_and_stress(
     r"""Differentiate the total energy once, with respect to the edge vectors.
 
     Moving an atom moves the ends of its edges; straining a crystal strains all its edges, so
-    :math:`\sigma = \tfrac1V \sum_e v_e \otimes \partial E / \partial v_e`. Both come from one gradient.
+    :math:`\sigma = \tfrac1V \sum_e v_e \otimes \partial E / \partial v_e`.
+    Both come from one gradient.
     """
     if graph.edges == 0:
         return graph.positions * 0, graph.cell * 0

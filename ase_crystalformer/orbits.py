@@ -1,8 +1,8 @@
 """Compute equivalent atoms once: the exact saving that symmetry offers.
 
-Atoms related by a space-group operation have the same invariant features, in every layer. A graph that
-keeps one atom per orbit, with the orbit's size as its weight in every sum over atoms, gives the same
-property at a fraction of the cost.
+Atoms related by a space-group operation have the same invariant features, in every layer. A graph
+that keeps one atom per orbit, with the orbit's size as its weight in every sum over atoms, gives
+the same property at a fraction of the cost.
 """
 
 from dataclasses import replace
@@ -30,14 +30,16 @@ def orbits(graph: CrystalGraph, tolerance: float = 1e-3) -> Int[Tensor, " atoms"
     cell = graph.cell[0].double().numpy()
     scaled = np.linalg.solve(cell.T, graph.positions.double().numpy().T).T
     found = spglib.get_symmetry_dataset((cell, scaled, graph.species.numpy()), symprec=tolerance)
-    return own if found is None else torch.from_numpy(found.equivalent_atoms.astype(np.int64))
+    if found is None:
+        return own
+    return torch.from_numpy(found.crystallographic_orbits.astype(np.int64))
 
 
 def reduce(graph: CrystalGraph, tolerance: float = 1e-3) -> CrystalGraph:
     """Keep one atom per orbit of one crystal; its edges now come from representatives.
 
-    The result serves encoders whose claims include ``orbits``. Its ``vector`` is exact; ``image`` and
-    ``positions`` no longer reproduce it, so forces cannot be had from it.
+    The result serves encoders whose claims include ``orbits``. Its ``vector`` is exact; ``image``
+    and ``positions`` no longer reproduce it, so forces cannot be had from it.
     """
     orbit = orbits(graph, tolerance)
     kept, label, size = torch.unique(orbit, return_inverse=True, return_counts=True)

@@ -14,13 +14,13 @@ GATE_WEIGHT = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One labelled quantity of a crystal, and its invertible scaling.
+    r"""One labelled quantity of a crystal, and its invertible scaling.
 
-    ``linear`` quantities are learned as (value - mean) / std, ``log10`` quantities likewise from their
-    logarithm. ``gap`` is for quantities that are exactly zero for many crystals (half of all crystals
-    are metals): the head gives a gate and a size, the prediction is
-    :math:`\\sigma(\\text{gate}) \\cdot \\mathrm{softplus}(\\text{size})`, its absolute error is learned on all
-    crystals, and the gate also answers whether the value is above zero (cross-entropy).
+    ``linear`` quantities are learned as (value - mean) / std, ``log10`` quantities likewise from
+    their logarithm. ``gap`` is for quantities that are exactly zero for many crystals (half of all
+    crystals are metals): the head gives a gate and a size, the prediction is
+    :math:`\sigma(\text{gate}) \cdot \mathrm{softplus}(\text{size})`, its absolute error is learned
+    on all crystals, and the gate also answers whether the value is above zero (cross-entropy).
 
     Attributes:
         name: E.g. ``band_gap``.
@@ -78,7 +78,7 @@ class Target:
     def error(
         self, raw: Float[Tensor, "crystals outputs"], label: Float[Tensor, " crystals"]
     ) -> Float[Tensor, " crystals"]:
-        """Signed error in the unit that tables report: log10 for ``log10`` targets, else ``unit``."""
+        """Signed error in the unit of tables: log10 for ``log10`` targets, else ``unit``."""
         if self.kind == "log10":
             return raw[:, 0] * self.std + self.mean - label.log10()
         return self.decode(raw) - label

@@ -1,11 +1,13 @@
 """Encoders by name: one paper, one file, one line here."""
 
-from ase_crystalformer.encoders import crystalformer
+from ase_crystalformer.encoders import crystalformer, ecomformer, icomformer
 from ase_crystalformer.encoders.base import AtomFeatures, Claims, Encoder
 
 #: name -> (encoder class, its configuration class)
 ENCODERS: dict[str, tuple[type[Encoder], type]] = {
     "crystalformer": (crystalformer.Crystalformer, crystalformer.Config),
+    "ecomformer": (ecomformer.EComFormer, ecomformer.Config),
+    "icomformer": (icomformer.IComFormer, icomformer.Config),
 }
 
 __all__ = ["ENCODERS", "AtomFeatures", "Claims", "Encoder"]

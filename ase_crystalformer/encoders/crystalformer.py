@@ -10,14 +10,15 @@ The paper writes attention between the atoms of one cell, with two lattice sums 
     \alpha_{ij} = \log \sum_n e^{-\rho_i r_{ijn}^2 / 2 r_0^2}, \quad
     \beta_{ij} = \sum_n p_{ijn} W b(r_{ijn}).
 
-Inserting them gives one softmax over all images (edges), with scores per pair and decay per edge. So
-we gather keys and values once per pair, sum the basis with weights once per edge, and apply W to the
-sums: the same numbers, at a cost per edge of ``heads`` exponentials and one small matrix product.
+Inserting them gives one softmax over all images (edges), with scores per pair and decay per edge.
+So we gather keys and values once per pair, sum the basis with weights once per edge, and apply W
+to the sums: the same numbers, at a cost per edge of ``heads`` exponentials and a small matrix
+product.
 
-``paper`` mode is that, truncated at a radius of 3.5 of the largest sigma. ``smooth`` mode differs in four
-points: an envelope multiplies every weight, inside the softmax; ELU and ReLU become softplus and
-SiLU, so that forces are smooth; blocks may begin with a layer norm; and ``degree`` may add invariants of
-angular moments under the same weights.
+``paper`` mode is that, truncated at a radius of 3.5 of the largest sigma. ``smooth`` mode differs
+in four points: an envelope multiplies every weight, inside the softmax; ELU and ReLU become
+softplus and SiLU, so that forces are smooth; blocks may begin with a layer norm; and ``degree`` may
+add invariants of angular moments under the same weights.
 """
 
 import math
@@ -37,11 +38,13 @@ from ase_crystalformer.nn.harmonics import COMPONENTS, harmonics
 from ase_crystalformer.nn.moments import MomentInvariants
 from ase_crystalformer.nn.radial import GaussianBasis, envelope, norm
 
-CITATION = (
-    "@inproceedings{taniai2024crystalformer, title={Crystalformer: Infinitely Connected Attention for "
-    "Periodic Structure Encoding}, author={Taniai, Tatsunori and Igarashi, Ryo and Suzuki, Yuta and "
-    "Chiba, Naoya and Saito, Kotaro and Ushiku, Yoshitaka and Ono, Kanta}, booktitle={ICLR}, year={2024}}"
-)
+CITATION = """@inproceedings{taniai2024crystalformer,
+  title = {Crystalformer: Infinitely Connected Attention for Periodic Structure Encoding},
+  author = {Taniai, Tatsunori and Igarashi, Ryo and Suzuki, Yuta and Chiba, Naoya and
+            Saito, Kotaro and Ushiku, Yoshitaka and Ono, Kanta},
+  booktitle = {International Conference on Learning Representations},
+  year = {2024}
+}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             left = self.width % self.heads
-            raise ValueError(f"heads must divide width, but {self.width} / {self.heads} leaves {left}.")
+            raise ValueError(
+                f"heads must divide width, but {self.width} / {self.heads} leaves {left}."
+            )
         if self.mode == "paper" and (self.norm or self.degree):
             raise ValueError("norm and degree are extensions of smooth mode; mode is 'paper'.")
 
@@ -125,7 +130,10 @@ class Attention(nn.Module):
     decay_scale: Tensor
 
     def forward(
-        self, x: Float[Tensor, "atoms width"], near: Surroundings, self_basis: Float[Tensor, " basis"]
+        self,
+        x: Float[Tensor, "atoms width"],
+        near: Surroundings,
+        self_basis: Float[Tensor, " basis"],
     ) -> Float[Tensor, "atoms width"]:
         atoms, rows = x.shape[0], near.receiver
         q, k, v = (f(x).unflatten(1, (self.heads, -1)) for f in (self.query, self.key, self.value))
@@ -205,7 +213,10 @@ class Block(nn.Module):
         self.second_norm = nn.LayerNorm(config.width) if config.norm else nn.Identity()
 
     def forward(
-        self, x: Float[Tensor, "atoms width"], near: Surroundings, self_basis: Float[Tensor, " basis"]
+        self,
+        x: Float[Tensor, "atoms width"],
+        near: Surroundings,
+        self_basis: Float[Tensor, " basis"],
     ) -> Float[Tensor, "atoms width"]:
         x = x + self.attention(self.first_norm(x), near, self_basis)
         return x + self.shrink(self.activation(self.expand(self.second_norm(x))))
@@ -223,7 +234,9 @@ class Crystalformer(Encoder):
         self.rule = Radius(config.cutoff)
         self.claims = Claims()
         if config.mode == "paper":
-            self.claims = Claims(smooth=Broken(because="the lattice sum ends abruptly, and ReLU has kinks"))
+            self.claims = Claims(
+                smooth=Broken(because="the lattice sum ends abruptly, and ReLU has kinks")
+            )
         self.embedding = nn.Embedding(config.elements, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.radial = GaussianBasis(config.basis, config.basis_radius)
@@ -242,10 +255,11 @@ class Crystalformer(Encoder):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            attention = block.attention
-            for linear in (block.expand, block.shrink, attention.out, attention.value):
-                linear.weight.data.mul_(depth)
+        for block in self.modules():
+            if isinstance(block, Block):
+                attention = block.attention
+                for linear in (block.expand, block.shrink, attention.out, attention.value):
+                    linear.weight.data.mul_(depth)
 
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         near = self._surroundings(graph)

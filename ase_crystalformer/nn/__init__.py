@@ -1,0 +1,1 @@
+"""Layers that know tensors and nothing about crystals."""

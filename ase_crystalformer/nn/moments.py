@@ -13,9 +13,9 @@ class MomentInvariants(nn.Module):
     .. math:: I_{cl} = \tfrac{1}{2l+1} \sum_m \bigl(\textstyle\sum_a L^l_{ca} A_{alm}\bigr)
                        \bigl(\sum_a R^l_{ca} A_{alm}\bigr)
 
-    with moments :math:`A_{alm} = \sum_e p_{ae} Y_{lm}(\hat r_e)` of any weights :math:`p`. These are
-    low-rank forms of the power spectrum (Drautz 2019, arXiv:2003.00491, two-body correlations); they
-    are even under reflection, and cost per atom, not per pair of edges.
+    with moments :math:`A_{alm} = \sum_e p_{ae} Y_{lm}(\hat r_e)` of any weights :math:`p`. These
+    are low-rank forms of the power spectrum (Drautz 2019, arXiv:2003.00491, two-body correlations);
+    they are even under reflection, and cost per atom, not per pair of edges.
 
     Args:
         channels: Number of moments per degree, :math:`a`.

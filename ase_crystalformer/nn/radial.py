@@ -20,7 +20,8 @@ def envelope(distance: Float[Tensor, "*shape"], cutoff: float) -> Float[Tensor, 
 class GaussianBasis(nn.Module):
     r"""Describe a distance by equally spaced Gaussians.
 
-    .. math:: b_k(r) = \exp(-\tfrac12 ((r - k\delta) / \delta)^2), \quad \delta = R / K,\; k = 1 \dots K
+    .. math::
+        b_k(r) = \exp(-\tfrac12 ((r - k\delta) / \delta)^2), \quad \delta = R / K,\; k = 1 \dots K
 
     Args:
         size: Number of Gaussians :math:`K`.
@@ -48,5 +49,3 @@ class GaussianBasis(nn.Module):
 def norm(vector: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape"]:
     """Length of non-zero vectors, twice differentiable."""
     return (vector * vector).sum(-1).sqrt()
-
-
