@@ -1,6 +1,7 @@
 """Batches cut by edge count, not by crystal count: equal work and equal memory in each."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ Batch = tuple[CrystalGraph, dict[str, Tensor]]
 class EdgeBudgetSampler(Sampler[list[int]]):
     """Cut shuffled crystals into batches of about equal work.
 
-    The cost of a crystal is its edges plus ``per_atom`` times its atoms. Batches are cut from a random
-    order, so they stay random; a crystal larger than the budget is a batch of its own.
+    Batches are cut from a random order, so they stay random; a crystal larger than the budget is a
+    batch of its own.
 
     Args:
         cost: Work of each crystal, in edges.
@@ -29,6 +30,10 @@ class EdgeBudgetSampler(Sampler[list[int]]):
             frames need not all be seen each time.
         rank: This process among ``world``; each takes every ``world``-th batch.
         world: Number of processes.
+
+    Attributes:
+        epoch: Whose order is drawn next.
+        skip: How many batches to leave out at the start: a resumed run has done them.
     """
 
     def __init__(
@@ -46,33 +51,37 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         self.seed, self.rank, self.world = seed, rank, world
         self.share = share
         self.epoch = 0
+        self.skip = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch; Lightning calls it."""
         self.epoch = epoch
 
-    def _batches(self) -> list[list[int]]:
-        order = self.which
-        if self.seed is not None:
-            random = np.random.default_rng((self.seed, self.epoch))
-            order = random.permutation(order)
-            if self.share is not None:
-                order = order[random.random(len(order)) < self.share[order]]
-        batches: list[list[int]] = []
-        spent = self.budget + 1
-        for index, cost in zip(order.tolist(), self.cost[order].tolist(), strict=True):
-            if spent + cost > self.budget:
-                batches.append([])
-                spent = 0
-            batches[-1].append(index)
-            spent += cost
-        whole = len(batches) - len(batches) % self.world if self.seed is not None else len(batches)
+    def _order(self) -> NDArray[np.int64]:
+        if self.seed is None:
+            return self.which
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(self.which)
+        if self.share is not None:
+            order = order[random.random(len(order)) < self.share[order]]
+        return order
+
+    def _batches(self) -> list[NDArray[np.int64]]:
+        order = self._order()
+        spent = np.concatenate([[0], np.cumsum(self.cost[order])])
+        cuts = [0]
+        while cuts[-1] < len(order):
+            fits = int(np.searchsorted(spent, spent[cuts[-1]] + self.budget, side="right")) - 1
+            cuts.append(max(fits, cuts[-1] + 1))
+        batches = [order[start:stop] for start, stop in pairwise(cuts)]
+        whole = len(batches) if self.seed is None else len(batches) // self.world * self.world
         return batches[self.rank : whole : self.world]
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches())
+        return (batch.tolist() for batch in self._batches()[self.skip :])
 
     def __len__(self) -> int:
+        """Count the batches of this epoch, those left out included."""
         return len(self._batches())
 
 
@@ -92,8 +101,11 @@ def work(packed: PackedCrystals, per_atom: int = 20) -> NDArray[np.int64]:
     return np.asarray(packed.arrays["edges"], dtype=np.int64) + per_atom * atoms
 
 
-def loader(packed: PackedCrystals, sampler: EdgeBudgetSampler, workers: int = 0) -> DataLoader[Batch]:
+def loader(
+    packed: PackedCrystals, sampler: EdgeBudgetSampler, workers: int = 0
+) -> DataLoader[Batch]:
     """Load the batches a sampler names; each item is one collated batch."""
+    # Left to itself, a loader draws the seed of its workers from torch's global generator.
     generator = torch.Generator().manual_seed(0)
     return DataLoader(
         _Batches(packed),
@@ -101,5 +113,4 @@ def loader(packed: PackedCrystals, sampler: EdgeBudgetSampler, workers: int = 0)
         batch_size=None,
         num_workers=workers,
         generator=generator,
-        persistent_workers=workers > 0,
     )

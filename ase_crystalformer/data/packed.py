@@ -1,8 +1,8 @@
-"""Crystals as flat arrays on disk, graphs included: written once, mapped into memory, read by slices.
+"""Crystals as flat arrays on disk, graphs included: written once, mapped, read by slices.
 
-Training needs nothing but these files, torch and numpy. A packed set is a folder with one raw array per
-field and ``meta.json``, which holds types, units, the neighbour rule and the names of splits, sources and
-groups.
+Training needs nothing but these files, torch and numpy. A packed set is a folder with one raw array
+per field and ``meta.json``, which holds types, the neighbour rule, and the names of labels, sources
+and groups.
 """
 
 import json
@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ase_crystalformer.data.crystals import LabelledCrystal
+from ase_crystalformer.data.crystals import LabelledCrystal, check
 from ase_crystalformer.errors import BadModelFile, BadStructure
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Rule, build
-from ase_crystalformer.structures import Crystal
 from ase_crystalformer.orbits import reduce
+from ase_crystalformer.structures import Crystal
 
 #: Arrays of a packed set: name -> (type, shape of one entry). One entry per crystal, atom or edge.
 CRYSTAL_FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -72,12 +72,13 @@ def pack(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    kinds = {**CRYSTAL_FIELDS, **ATOM_FIELDS, **EDGE_FIELDS, **{f"label.{n}": ("<f8", ()) for n in labels}}
+    kinds = {**CRYSTAL_FIELDS, **ATOM_FIELDS, **EDGE_FIELDS}
+    kinds |= {f"label.{name}": ("<f8", ()) for name in labels}
     names: dict[str, dict[str, int]] = {"source": {}, "group": {}}
     ids: list[str] = []
     failures: list[str] = []
     with ExitStack() as stack:
-        files = {name: stack.enter_context(open(partial / f"{name}.bin", "wb")) for name in kinds}
+        files = {name: stack.enter_context((partial / f"{name}.bin").open("wb")) for name in kinds}
         for crystal in crystals:
             try:
                 rows = _rows(crystal, rule, labels, by_symmetry, names)
@@ -88,7 +89,7 @@ def pack(
             for name, value in rows.items():
                 files[name].write(np.ascontiguousarray(value, dtype=kinds[name][0]).tobytes())
     meta = {
-        "rule": {"kind": type(rule).__name__, **asdict(rule)},
+        "rule": rule_dict(rule),
         "by_symmetry": by_symmetry,
         "labels": list(labels),
         "names": {key: list(values) for key, values in names.items()},
@@ -101,6 +102,11 @@ def pack(
     return failures
 
 
+def rule_dict(rule: Rule) -> dict[str, Any]:
+    """Write a neighbour rule as plain values."""
+    return {"kind": type(rule).__name__, **asdict(rule)}
+
+
 def _rows(
     crystal: LabelledCrystal,
     rule: Rule,
@@ -109,6 +115,7 @@ def _rows(
     names: dict[str, dict[str, int]],
 ) -> dict[str, Any]:
     """Everything the files hold of one crystal."""
+    check(crystal)
     bare = Crystal(crystal.species, crystal.positions, crystal.cell, crystal.periodic)
     graph = build(bare, rule)
     if by_symmetry:
@@ -156,18 +163,35 @@ class PackedCrystals:
         self.arrays = {name: self._map(name, *spec) for name, spec in self.meta["fields"].items()}
         self.atom_start = _starts(self.arrays["atoms"])
         self.edge_start = _starts(self.arrays["edges"])
+        self._check_lengths()
 
     def _map(self, name: str, kind: str, shape: list[int]) -> NDArray[Any]:
         path = self.folder / f"{name}.bin"
-        if path.stat().st_size == 0:
-            return np.zeros((0, *shape), kind)
-        return np.memmap(path, kind, mode="r").reshape(-1, *shape)
+        try:
+            if path.stat().st_size == 0:
+                return np.zeros((0, *shape), kind)
+            return np.memmap(path, kind, mode="r").reshape(-1, *shape)
+        except (OSError, ValueError) as error:
+            raise BadModelFile(f"{path} is missing or truncated: {error}. Pack anew.") from error
+
+    def _check_lengths(self) -> None:
+        """Compare the length of every array with what the counts say."""
+        counts = {"atoms": self.arrays["atoms"].sum(), "edges": self.arrays["edges"].sum()}
+        for name, array in self.arrays.items():
+            rows = len(self.ids)
+            if name in ATOM_FIELDS or name in EDGE_FIELDS:
+                rows = int(counts["atoms" if name in ATOM_FIELDS else "edges"])
+            if len(array) != rows:
+                raise BadModelFile(
+                    f"{self.folder / name}.bin has {len(array)} rows and should have {rows}: it is "
+                    "truncated or of another set. Pack anew."
+                )
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def where(self, split: str) -> NDArray[np.int64]:
-        """Numbers of the crystals in a split."""
+        """Numbers of the crystals in a split: ``train``, ``val`` or ``test``."""
         return np.flatnonzero(self.arrays["split"] == SPLITS.index(split))
 
     def label(self, name: str) -> NDArray[np.float64]:
@@ -182,6 +206,7 @@ class PackedCrystals:
         atoms = np.asarray(self.arrays["atoms"][index], dtype=np.int64)
         offset = np.repeat(np.cumsum(atoms) - atoms, self.arrays["edges"][index])
         read = self._read
+        receiver = np.repeat(np.arange(atoms.sum()), self.arrays["degree"][atom_rows])
         graph = CrystalGraph(
             species=read("species", atom_rows).long(),
             positions=read("positions", atom_rows),
@@ -189,7 +214,7 @@ class PackedCrystals:
             periodic=read("periodic", index).bool(),
             crystal=torch.from_numpy(np.repeat(np.arange(len(index)), atoms)),
             multiplicity=read("multiplicity", atom_rows),
-            receiver=torch.from_numpy(np.repeat(np.arange(atoms.sum()), self.arrays["degree"][atom_rows])),
+            receiver=torch.from_numpy(receiver),
             sender=read("sender", edge_rows).long() + torch.from_numpy(offset),
             image=read("image", edge_rows).long(),
             vector=read("vector", edge_rows),
@@ -214,4 +239,3 @@ def _ranges(start: NDArray[np.int64], count: NDArray[Any]) -> NDArray[np.int64]:
     count = np.asarray(count, dtype=np.int64)
     shift = np.repeat(start - (np.cumsum(count) - count), count)
     return np.arange(count.sum()) + shift
-

@@ -1,15 +1,18 @@
 """What a training run is: a recipe file, checked before anything starts."""
 
 import tomllib
-from collections.abc import Sequence
-from dataclasses import field
+from collections.abc import Iterable, Sequence
+from dataclasses import field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.encoders import ENCODERS
+from ase_crystalformer.errors import BadRecipe, unknown_name
+from ase_crystalformer.targets import TARGETS
 
 STRICT = ConfigDict(extra="forbid")
 Positive = Annotated[float, Field(gt=0)]
@@ -42,16 +45,30 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EnergyLoss:
-    """Weights of the errors of a potential.
+    r"""Weights of the errors of a potential.
 
-    Each term is a mean absolute error: energy in eV/atom, force as the length of the error vector in
-    eV/Å, stress in eV/Å³. ``PolyGET``'s force-only objective is ``energy = 0``.
+    Each term is a mean absolute error: energy in eV/atom, force as the length of the error vector
+    in eV/Å, stress in eV/Å³. The force-only objective of PolyGET is ``energy = 0, stress = 0``.
+
+    Errors of large labels count less: a force error is divided by 1 + \|F\| / ``force_knee``, a
+    stress error likewise. Else a few violent frames drown the many near equilibrium.
+
+    Attributes:
+        energy: Weight of the energy.
+        force: Weight of the forces.
+        stress: Weight of the stress.
+        force_knee: From about which force on, eV/Å, errors count in proportion to it.
+        stress_knee: The same of the stress, eV/Å³.
+        scale: The group of data on whose energy scale the model shall stand. ``None`` is that of
+            Materials Project (``mp``) where the data hold it, else the only one there is.
     """
 
     energy: Annotated[float, Field(ge=0)] = 1.0
     force: Annotated[float, Field(ge=0)] = 1.0
     stress: Annotated[float, Field(ge=0)] = 10.0
-    scale: str = "mp"
+    force_knee: Positive = 1.0
+    stress_knee: Positive = 0.05
+    scale: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -66,6 +83,7 @@ class Optim:
         weight_decay: Of matrices; biases and norms are not decayed.
         clip: Largest norm of the gradient.
         ema: Decay of the running average of the weights, which is what is saved; None for none.
+        swa_last: Share of the run, at its end, over which the weights saved are a plain mean.
     """
 
     peak_lr: Positive = 1e-3
@@ -75,6 +93,7 @@ class Optim:
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
     clip: Positive = 1.0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
+    swa_last: Fraction = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -84,7 +103,8 @@ class Machine:
     Attributes:
         accelerator: Lightning's name: ``auto``, ``cpu``, ``gpu``.
         devices: How many, or ``auto``.
-        precision: Lightning's name.
+        strategy: Lightning's name of how devices share the work: ``auto``, ``ddp``.
+        precision: Lightning's name: ``32-true``, ``bf16-mixed``, ``64-true``.
         threads: CPU threads of torch; None leaves it alone.
         workers: Processes that load data.
         checkpoint_minutes: How often the state is written.
@@ -92,6 +112,7 @@ class Machine:
 
     accelerator: str = "auto"
     devices: int | str = "auto"
+    strategy: str = "auto"
     precision: str = "32-true"
     threads: Count | None = None
     workers: Annotated[int, Field(ge=0)] = 0
@@ -128,8 +149,25 @@ class Recipe:
     def _one_task(self) -> Self:
         """A model learns properties or energies; both heads at once are two models."""
         if bool(self.targets) == (self.energy is not None):
-            raise ValueError("give either targets = [...] (properties) or a table [energy] (a potential)")
+            raise ValueError(
+                "give either targets = [...] (properties) or a table [energy] (a potential)"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        """Encoders and targets are those there are; only what is learned has a weight."""
+        _refuse_unknown("encoder", [self.encoder], ENCODERS)
+        _refuse_unknown("target", self.targets, TARGETS)
+        if self.targets:
+            _refuse_unknown("target of this recipe", self.weights, self.targets)
+        return self
+
+
+def _refuse_unknown(kind: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ValueError(str(unknown_name(kind, name, known)))
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -141,7 +179,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise BadRecipe(f"{path} cannot be read as a TOML recipe: {error}") from error
     told.setdefault("name", path.stem)
     for override in overrides:
@@ -158,8 +196,29 @@ def check_recipe(told: dict[str, Any]) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(told)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise BadRecipe("The recipe is not valid. " + "; ".join(lines)) from error
+        lines = [_explain(entry["loc"], entry) for entry in error.errors()]
+        raise BadRecipe("The recipe is not valid. " + "; ".join(lines) + ".") from error
+
+
+def _explain(place: tuple[int | str, ...], entry: Any) -> str:
+    """Say what is wrong at one place of a recipe, and what would be right."""
+    key = ".".join(map(str, place)) or "recipe"
+    if entry["type"] == "unexpected_keyword_argument":
+        known = _keys(place[:-1])
+        close = get_close_matches(str(place[-1]), known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return f"{key}: there is no such key.{hint} Known here: {', '.join(known)}"
+    message = entry["msg"].removeprefix("Value error, ").rstrip(".")
+    if entry["type"] in ("value_error", "missing", "missing_argument"):
+        return f"{key}: {message}"
+    return f"{key}: {message}; given was {entry['input']!r}"
+
+
+def _keys(section: tuple[int | str, ...]) -> list[str]:
+    """Keys allowed in a section of a recipe."""
+    sections = {"data": Data, "energy": EnergyLoss, "optim": Optim, "machine": Machine}
+    kind = sections[str(section[0])] if section else Recipe
+    return [entry.name for entry in fields(kind)]
 
 
 def _apply(told: dict[str, Any], override: str) -> None:
@@ -175,6 +234,10 @@ def _apply(told: dict[str, Any], override: str) -> None:
     *sections, last = key.strip().split(".")
     for section in sections:
         told = told.setdefault(section, {})
+        if not isinstance(told, dict):
+            raise BadRecipe(
+                f"--set {override}: {section!r} is a value, not a section of the recipe."
+            )
     told[last] = value
 
 

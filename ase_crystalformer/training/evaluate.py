@@ -1,28 +1,41 @@
 """Judge a model on labelled crystals: errors with units, a JSON file, a parity plot."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from ase_crystalformer.data.loader import Batch, EdgeBudgetSampler, loader, work
 from ase_crystalformer.data.packed import PackedCrystals, pack
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.errors import MissingData
 from ase_crystalformer.heads import sum_over_atoms
 from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.training.fitting import compositions, element_energies
+from ase_crystalformer.training.objective import error_name
+from ase_crystalformer.training.parity import plot_parity
+from ase_crystalformer.training.prepare import check_rule
+
+LOGGER = logging.getLogger(__name__)
 
 #: Work per batch of an evaluation: edges + 20 atoms.
 BUDGET = 40_000
 
-#: Predicted and labelled values of a quantity, in its unit.
-Pairs = tuple[NDArray[np.float64], NDArray[np.float64]]
+#: Energies are compared after a fit of element energies only if there are so many per element.
+CRYSTALS_PER_ELEMENT = 3
+
+Values = NDArray[np.float64]
+
+#: Quantity and unit -> predicted and labelled values, NaN where there is no label.
+Compared = dict[tuple[str, str], tuple[Values, Values]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,54 +43,77 @@ class Score:
     """How far predictions are from labels.
 
     Attributes:
-        unit: Of all but ``count``.
-        count: How many labels.
         mae: Mean absolute error.
         rmse: Root of the mean squared error.
+        unit: Of all but ``n``.
+        n: How many labels.
+        on: Which part of the data: ``train``, ``val``, ``test``, ``all``.
         spread: Mean absolute deviation of the labels from their median: the error of a constant.
     """
 
-    unit: str
-    count: int
     mae: float
     rmse: float
+    unit: str
+    n: int
+    on: str
     spread: float
 
 
-def score(predicted: NDArray[np.float64], label: NDArray[np.float64], unit: str) -> Score:
+def score(predicted: Values, label: Values, unit: str, on: str = "all") -> Score:
     """Compare predictions with labels."""
     error = predicted - label
     return Score(
-        unit=unit,
-        count=len(label),
         mae=float(np.abs(error).mean()),
         rmse=float(np.sqrt((error**2).mean())),
+        unit=unit,
+        n=len(label),
+        on=on,
         spread=float(np.abs(label - np.median(label)).mean()),
     )
 
 
 def evaluate(
-    model: CrystalModel, dataset: str | Path, *, split: str | None, out: str | Path, progress: bool = True
+    model: CrystalModel,
+    dataset: str | Path,
+    *,
+    split: str | None,
+    out: str | Path,
+    progress: bool = True,
 ) -> dict[str, Score]:
     """Predict every labelled crystal; write ``scores.json`` and ``parity.png`` into ``out``.
+
+    Energies on another scale than the model's are compared after energies of elements are fitted to
+    the difference, as ``energy, elements fitted``.
 
     Args:
         model: Properties or a potential.
         dataset: A packed set, or a file of labelled crystals.
-        split: Which part; None for all.
+        split: ``train``, ``val`` or ``test``; None for all.
         out: Folder for the two files.
         progress: Show a progress bar.
+
+    Raises:
+        MissingData: No crystal of that split, or none with a label.
+        BadRecipe: The packed set has other graphs than the model reads.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         packed = _packed(model, Path(dataset), Path(scratch))
-        which = np.arange(len(packed)) if split is None else packed.where(split)
-        pairs = collect(model, packed, which, progress)
-    scores = {name: score(*pair, unit) for (name, unit), pair in pairs.items() if len(pair[0])}
-    text = json.dumps({name: vars(value) for name, value in scores.items()}, indent=1, ensure_ascii=False)
+        check_rule(packed, model.encoder, f"the model {model.card.name!r}")
+        which = _computable(model, packed, split)
+        compared = collect(model, packed, which, progress)
+    known = {key: _labelled(*pair) for key, pair in compared.items()}
+    pairs = {key: pair for key, pair in known.items() if len(pair[0])}
+    if not pairs:
+        raise MissingData(
+            f"{dataset} has no label to judge {model.card.name!r} by. Name its columns after what "
+            f"the model predicts: {', '.join(name for name, _ in compared)}."
+        )
+    scores = {name: score(*pair, unit, split or "all") for (name, unit), pair in pairs.items()}
+    text = json.dumps({name: vars(s) for name, s in scores.items()}, indent=1, ensure_ascii=False)
     (out / "scores.json").write_text(text + "\n", encoding="utf-8")
-    plot_parity({name: (pairs[name, s.unit], s) for name, s in scores.items()}, out / "parity.png")
+    plot_parity(pairs, {name: s.mae for name, s in scores.items()}, out / "parity.png")
     return scores
 
 
@@ -87,64 +123,112 @@ def _packed(model: CrystalModel, dataset: Path, scratch: Path) -> PackedCrystals
         return PackedCrystals(dataset)
     labels = ["energy"] if model.is_potential else [target.name for target in model.targets]
     symmetric = not model.is_potential and model.encoder.claims.orbits is True
-    pack(load(str(dataset)), model.encoder.rule, scratch / "packed", labels=labels, by_symmetry=symmetric)
+    left_out = pack(
+        load(str(dataset)),
+        model.encoder.rule,
+        scratch / "packed",
+        labels=labels,
+        by_symmetry=symmetric,
+    )
+    for line in left_out:
+        LOGGER.warning("Left out %s", line)
     return PackedCrystals(scratch / "packed")
+
+
+def _computable(
+    model: CrystalModel, packed: PackedCrystals, split: str | None
+) -> NDArray[np.int64]:
+    """Number the crystals of a split whose elements the model knows."""
+    which = np.arange(len(packed)) if split is None else packed.where(split)
+    present = compositions(packed, which, 118) > 0
+    if model.card.elements:
+        present[:, list(model.card.elements)] = False
+        unseen = present.any(1)
+        if unseen.any():
+            LOGGER.warning("Left out %d crystals with elements the model never saw.", unseen.sum())
+        which = which[~unseen]
+    if len(which) == 0:
+        splits = {name: len(packed.where(name)) for name in ("train", "val", "test")}
+        raise MissingData(
+            f"Nothing to judge in {packed.folder}: split {split or 'all'} has no crystal the model "
+            f"can compute. Of its {len(packed)} crystals, the splits hold {splits}."
+        )
+    return which
+
+
+def _labelled(predicted: Values, label: Values) -> tuple[Values, Values]:
+    known = np.isfinite(label)
+    return predicted[known], label[known]
 
 
 def collect(
     model: CrystalModel, packed: PackedCrystals, which: NDArray[np.int64], progress: bool = True
-) -> dict[tuple[str, str], Pairs]:
-    """Predict; return the labelled values of every (quantity, unit)."""
+) -> Compared:
+    """Predict the crystals of a packed set, in order."""
     model.eval()
-    found: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
+    found: dict[tuple[str, str], list[tuple[Tensor, Tensor]]] = {}
     sampler = EdgeBudgetSampler(work(packed), which, budget=BUDGET, seed=None)
     compare = _compare_energies if model.is_potential else _compare_properties
     for batch in tqdm(loader(packed, sampler), disable=not progress, desc="evaluate", unit="batch"):
         for key, predicted, label in compare(model, batch):
-            known = label.isfinite()
-            pair = (predicted[known].double().cpu().numpy(), label[known].double().cpu().numpy())
-            found.setdefault(key, []).append(pair)
-    return {key: tuple(map(np.concatenate, zip(*pairs, strict=True))) for key, pairs in found.items()}
+            found.setdefault(key, []).append((predicted.cpu(), label))
+    compared = {key: _joined(pairs) for key, pairs in found.items()}
+    if model.is_potential:
+        return _by_scale(model, packed, which, compared)
+    return compared
 
 
-Compared = Iterator[tuple[tuple[str, str], torch.Tensor, torch.Tensor]]
+def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Values, Values]:
+    predicted, label = (torch.cat(part).double().numpy() for part in zip(*pairs, strict=True))
+    return predicted, label
+
+
+Rows = Iterator[tuple[tuple[str, str], Tensor, Tensor]]
 
 
 @torch.no_grad()
-def _compare_properties(model: CrystalModel, batch: Batch) -> Compared:
+def _compare_properties(model: CrystalModel, batch: Batch) -> Rows:
     graph, labels = batch
     values = model.properties(graph.to(model.device, model.dtype))
     for target in model.targets:
-        predicted, label = values[target.name].cpu(), labels[target.name]
+        predicted, label = values[target.name], labels[target.name]
         if target.kind == "log10":
-            yield (f"log10 {target.name}", f"log10 {target.unit}"), predicted.log10(), label.log10()
+            yield error_name(target), predicted.log10(), label.log10()
         yield (target.name, target.unit), predicted, label
 
 
-def _compare_energies(model: CrystalModel, batch: Batch) -> Compared:
+def _compare_energies(model: CrystalModel, batch: Batch) -> Rows:
     graph, labels = batch
     result = model.energy(graph.to(model.device, model.dtype))
-    assert result.forces is not None and result.stress is not None
+    assert result.forces is not None
+    assert result.stress is not None
     atoms = sum_over_atoms(torch.ones(graph.atoms, dtype=torch.float64), graph)
-    yield ("energy per atom", "eV/atom"), result.energy.cpu() / atoms, labels["energy"] / atoms
-    yield ("forces", "eV/Å"), result.forces.cpu().flatten(), labels["forces"].flatten()
-    yield ("stress", "eV/Å³"), result.stress.cpu().flatten(), labels["stress"].flatten()
+    yield ("energy", "eV/atom"), result.energy.cpu() / atoms, labels["energy"] / atoms
+    yield ("forces", "eV/Å"), result.forces.flatten(), labels["forces"].flatten()
+    yield ("stress", "eV/Å³"), result.stress.flatten(), labels["stress"].flatten()
 
 
-def plot_parity(panels: dict[str, tuple[Pairs, Score]], path: Path) -> None:
-    """Draw predicted against labelled values, one panel per quantity, darker where there are more."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2 * len(panels), 4), layout="constrained")
-    for axes, (name, (pair, told)) in zip(
-        np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
-    ):
-        low, high = np.percentile(np.concatenate(pair), [0.1, 99.9])
-        margin = 0.03 * (high - low) or 1.0
-        box = (low - margin, high + margin)
-        axes.hexbin(pair[1], pair[0], gridsize=70, bins="log", mincnt=1, cmap="viridis", extent=box * 2)
-        axes.plot(box, box, color="black", linewidth=0.8)
-        axes.set(xlim=box, ylim=box, aspect="equal", xlabel=f"reference ({told.unit})")
-        axes.set_ylabel(f"predicted ({told.unit})")
-        axes.set_title(f"{name.replace('_', ' ')}\nMAE {told.mae:.3g} {told.unit}, n = {told.count}", fontsize=9)
-    figure.savefig(path, dpi=130)
+def _by_scale(
+    model: CrystalModel, packed: PackedCrystals, which: NDArray[np.int64], compared: Compared
+) -> Compared:
+    """Set energies on other scales apart, and move them to the model's as far as elements can."""
+    groups: list[str] = packed.meta["names"]["group"]
+    group = np.asarray(packed.arrays["group"])[which]
+    predicted, label = compared["energy", "eV/atom"]
+    counts = compositions(packed, which, 118)
+    own, moved = label.copy(), np.full_like(label, np.nan)
+    for number, name in enumerate(groups):
+        if name == model.energy_scale:
+            continue
+        rows = np.flatnonzero((group == number) & ~np.isnan(label))
+        if len(rows) >= CRYSTALS_PER_ELEMENT * np.count_nonzero(counts[rows].any(0)) > 0:
+            atoms = counts[rows].sum(1)
+            fitted = element_energies(counts[rows], (label - predicted)[rows] * atoms)
+            moved[rows] = label[rows] - counts[rows] @ fitted / atoms
+        if model.energy_scale in groups:
+            own[rows] = np.nan
+    return {
+        **compared,
+        ("energy", "eV/atom"): (predicted, own),
+        ("energy, elements fitted", "eV/atom"): (predicted, moved),
+    }

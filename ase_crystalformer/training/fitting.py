@@ -5,16 +5,48 @@ import torch
 from numpy.typing import NDArray
 
 from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.targets import TARGETS, Target
+from ase_crystalformer.training.objective import EnergyObjective
+
+Numbers = NDArray[np.int64]
+Values = NDArray[np.float64]
 
 
-def fit_targets(names: tuple[str, ...], packed: PackedCrystals, train: NDArray[np.int64]) -> list[Target]:
-    """Scale every target by the labels of the training crystals."""
+def fit_targets(names: tuple[str, ...], packed: PackedCrystals, train: Numbers) -> list[Target]:
+    """Scale every target by the labels of the training crystals.
+
+    Raises:
+        BadRecipe: A target has no labels, or some that cannot be what they are said to be.
+    """
+    for name in names:
+        _check_labels(TARGETS[name], packed, train)
     return [TARGETS[name].fitted(torch.from_numpy(packed.label(name)[train])) for name in names]
 
 
-def compositions(packed: PackedCrystals, which: NDArray[np.int64], elements: int) -> NDArray[np.float64]:
+def _check_labels(target: Target, packed: PackedCrystals, train: Numbers) -> None:
+    if target.name not in packed.labels:
+        raise BadRecipe(
+            f"{packed.folder} was packed with the labels {', '.join(packed.labels)}; "
+            f"{target.name!r} is none of them. Name another folder in data.packed, to pack it anew."
+        )
+    labels = packed.label(target.name)
+    if np.isnan(labels[train]).all():
+        raise BadRecipe(
+            f"None of the {len(train)} training crystals in {packed.folder} has a label for "
+            f"{target.name!r}. Drop it from targets, or name the column of your file so."
+        )
+    wrong = {"log10": labels <= 0, "gap": labels < 0, "linear": np.isinf(labels)}[target.kind]
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise BadRecipe(
+            f"{wrong.sum()} labels of {target.name!r} cannot be, the first is {labels[first]} "
+            f"{target.unit} of {packed.ids[first]}. Remove them from the data and pack it anew."
+        )
+
+
+def compositions(packed: PackedCrystals, which: Numbers, elements: int) -> Values:
     """Count the atoms of every element in every crystal, (crystals, elements + 1)."""
     owner = np.repeat(np.arange(len(packed)), packed.arrays["atoms"])
     place = np.full(len(packed), -1)
@@ -27,18 +59,56 @@ def compositions(packed: PackedCrystals, which: NDArray[np.int64], elements: int
     return table
 
 
-def fit_references(head: EnergyHead, packed: PackedCrystals, which: NDArray[np.int64]) -> None:
-    """Set element references by least squares on energies per atom, and the scale of what is left."""
-    energy = packed.label("energy")[which]
-    which, energy = which[~np.isnan(energy)], energy[~np.isnan(energy)]
-    counts = compositions(packed, which, head.reference.shape[0] - 1)
+def element_energies(counts: Values, energy: Values) -> Values:
+    """Fit one energy per element, eV, by least squares on energies per atom.
+
+    Args:
+        counts: Atoms of every element in every crystal.
+        energy: Of every crystal, eV.
+    """
     atoms = counts.sum(1, keepdims=True)
-    reference, *_ = np.linalg.lstsq(counts / atoms, energy / atoms[:, 0], rcond=None)
-    left = energy / atoms[:, 0] - counts / atoms @ reference
+    fitted, *_ = np.linalg.lstsq(counts / atoms, energy / atoms[:, 0], rcond=None)
+    return fitted
+
+
+def fit_references(head: EnergyHead, packed: PackedCrystals, which: Numbers) -> None:
+    """Set element references by least squares, and the scale to what they leave.
+
+    Raises:
+        BadRecipe: No crystal has an energy.
+    """
+    counts, energy = _known_energies(packed, which, head.reference.shape[0] - 1)
+    if len(energy) == 0:
+        raise BadRecipe(
+            f"No training crystal in {packed.folder} has an energy on the scale of the model. "
+            "Label some, or choose another energy.scale."
+        )
+    reference = element_energies(counts, energy)
+    left = (energy - counts @ reference) / counts.sum(1)
     head.reference.copy_(torch.from_numpy(reference))
-    head.scale.fill_(float(left.std()))
+    head.scale.fill_(max(float(left.std()), 1e-3))
 
 
-def elements_seen(packed: PackedCrystals, which: NDArray[np.int64], elements: int = 118) -> tuple[int, ...]:
+def fit_shifts(
+    objective: EnergyObjective, head: EnergyHead, packed: PackedCrystals, which: Numbers
+) -> None:
+    """Set where the references of every foreign energy scale start: least squares, too."""
+    elements = head.reference.shape[0] - 1
+    group = np.asarray(packed.arrays["group"])[which]
+    for number in torch.nonzero(objective.own[:, 0]).flatten().tolist():
+        counts, energy = _known_energies(packed, which[group == number], elements)
+        left = energy - counts @ head.reference.numpy()
+        fitted = element_energies(counts, left) if len(left) else np.zeros(elements + 1)
+        # The objective adds the shift to the prediction.
+        objective.shift.data[number] = torch.from_numpy(fitted)
+
+
+def _known_energies(packed: PackedCrystals, which: Numbers, elements: int) -> tuple[Values, Values]:
+    energy = packed.label("energy")[which]
+    known = ~np.isnan(energy)
+    return compositions(packed, which[known], elements), energy[known]
+
+
+def elements_seen(packed: PackedCrystals, which: Numbers, elements: int = 118) -> tuple[int, ...]:
     """List the atomic numbers present."""
     return tuple(np.flatnonzero(compositions(packed, which, elements).sum(0)).tolist())

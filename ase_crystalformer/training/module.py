@@ -9,14 +9,23 @@ from torch import Tensor, nn
 
 from ase_crystalformer.data.loader import Batch
 from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.config import Optim
-from ase_crystalformer.training.objective import Errors
+from ase_crystalformer.training.objective import EnergyObjective, Errors, PropertyObjective
+
+#: References of foreign energy scales move this much faster than weights: they are of order eV.
+SHIFT_RATE = 10.0
+
+#: The rate never falls below this share of its peak.
+LEAST_RATE = 1e-4
 
 
 class Fitting(LightningModule):
     """A model, what it minimises, and how its weights move."""
 
-    def __init__(self, model: CrystalModel, objective: nn.Module, optim: Optim) -> None:
+    def __init__(
+        self, model: CrystalModel, objective: PropertyObjective | EnergyObjective, optim: Optim
+    ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
@@ -24,48 +33,73 @@ class Fitting(LightningModule):
         self.errors = Errors()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        loss = self.objective(self.model, *batch, Errors())
+        """Compute the loss of one batch."""
+        loss = self.objective(self.model, *batch)
         self.log("loss", loss.detach(), prog_bar=True, batch_size=batch[0].crystals)
         return loss
 
     def on_validation_epoch_start(self) -> None:
+        """Forget the errors of the last validation."""
         self.errors = Errors()
 
     def validation_step(self, batch: Batch, _: int) -> None:
+        """Collect the errors of one batch."""
         loss = self.objective(self.model, *batch, self.errors)
         self.log("val/loss", loss.detach(), batch_size=batch[0].crystals, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        for name, value in self.errors.means().items():
-            self.log(f"val/{name}", value, prog_bar=True, sync_dist=True)
+        """Show the errors."""
+        for name, entry in self.measured().items():
+            self.log(f"val/{name} ({entry['unit']})", entry["mae"], prog_bar=True)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
-        graph, labels = batch
-        return graph.to(device), {name: tensor.to(device) for name, tensor in labels.items()}
+    def measured(self) -> dict[str, dict[str, Any]]:
+        """Mean absolute errors of the last validation, as on a model's card.
+
+        Every process must call it: their errors are summed.
+        """
+        units = self.objective.units(self.model)
+        rows = [
+            [self.errors.total.get(name, 0.0), self.errors.count.get(name, 0)] for name in units
+        ]
+        sums = torch.tensor(rows, dtype=torch.float64)
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
+        return {
+            name: {"mae": total / count, "unit": unit, "n": int(count), "on": "val"}
+            for (name, unit), (total, count) in zip(units.items(), sums.tolist(), strict=True)
+            if count
+        }
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with a linear rise and a cosine fall of the rate, step by step."""
-        matrices, rest, shifts = [], [], []
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
+        shifts: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             if name.startswith("objective"):
                 shifts.append(parameter)
             else:
                 (matrices if parameter.dim() > 1 else rest).append(parameter)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": matrices, "weight_decay": self.optim.weight_decay},
             {"params": rest, "weight_decay": 0.0},
-            {"params": shifts, "weight_decay": 0.0, "lr": 10 * self.optim.peak_lr},
+            {"params": shifts, "weight_decay": 0.0, "lr": SHIFT_RATE * self.optim.peak_lr},
         ]
         groups = [group for group in groups if group["params"]]
         optimizer = torch.optim.AdamW(groups, lr=self.optim.peak_lr, betas=(0.9, 0.98))
-        steps = int(self.trainer.estimated_stepping_batches)
-        rise = max(1, int(self.optim.warmup * steps))
-
-        def rate(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            done = (step - rise) / max(1, steps - rise)
-            return max(1e-4, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        data = self.trainer.datamodule
+        assert isinstance(data, PackedData)
+        steps = data.steps(self.optim.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate(step, steps, self.optim.warmup)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak rate at a step: a linear rise, then a cosine."""
+    rise = max(1, int(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    done = min((step - rise) / max(1, steps - rise), 1.0)
+    return max(LEAST_RATE, 0.5 * (1 + math.cos(math.pi * done)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.heads import EnergyHead, forces_and_stress, sum_over_atoms
 from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.targets import Target
 from ase_crystalformer.training.config import EnergyLoss
 
 #: Labels of a batch by name; NaN where a crystal has none.
@@ -26,12 +27,15 @@ class Errors:
     def add(self, name: str, error: Tensor) -> None:
         """Count the absolute errors that are not NaN."""
         known = error.detach()[~error.detach().isnan()].abs()
-        self.total[name] = self.total.get(name, 0.0) + float(known.double().sum())
+        self.total[name] = self.total.get(name, 0.0) + float(known.sum(dtype=torch.float64))
         self.count[name] = self.count.get(name, 0) + known.numel()
 
-    def means(self) -> dict[str, float]:
-        """Mean absolute error of every quantity seen at all."""
-        return {name: self.total[name] / n for name, n in self.count.items() if n}
+
+def error_name(target: Target) -> tuple[str, str]:
+    """Name the error that tables report of a target, and its unit."""
+    if target.kind == "log10":
+        return f"log10 {target.name}", f"log10({target.unit})"
+    return target.name, target.unit
 
 
 class PropertyObjective(nn.Module):
@@ -45,7 +49,13 @@ class PropertyObjective(nn.Module):
         super().__init__()
         self.weights = weights
 
-    def forward(self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors) -> Tensor:
+    def units(self, model: CrystalModel) -> dict[str, str]:
+        """Name the errors it reports, with their units."""
+        return dict(map(error_name, model.targets))
+
+    def forward(
+        self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors | None = None
+    ) -> Float[Tensor, ""]:
         """Loss of a batch; adds the errors to ``errors``."""
         raw = model(graph)
         loss = graph.vector.new_zeros(())
@@ -54,15 +64,16 @@ class PropertyObjective(nn.Module):
             known = (~label.isnan()).sum()
             term = target.loss(raw[target.name], label).sum() / known.clamp(min=1)
             loss = loss + self.weights.get(target.name, 1.0) * term
-            errors.add(target.name, target.error(raw[target.name], label))
+            if errors is not None:
+                errors.add(error_name(target)[0], target.error(raw[target.name], label))
         return loss
 
 
 class EnergyObjective(nn.Module):
     """Absolute errors of energy per atom, forces and stress.
 
-    Sets of data stand on other energy scales. Each scale but the model's own gets element references
-    that are learned along, and are forgotten afterwards.
+    Sets of data stand on other energy scales. Each scale but the model's own gets element
+    references that are learned along, and are forgotten afterwards.
 
     Args:
         weights: Of the three terms.
@@ -79,41 +90,66 @@ class EnergyObjective(nn.Module):
         own = torch.tensor([[float(group != weights.scale)] for group in groups])
         self.register_buffer("own", own)
 
-    def forward(self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors) -> Tensor:
+    def units(self, model: CrystalModel) -> dict[str, str]:
+        """Name the errors it reports, with their units."""
+        return {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}
+
+    def forward(
+        self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors | None = None
+    ) -> Float[Tensor, ""]:
         """Loss of a batch; adds the errors to ``errors``."""
         assert isinstance(model.head, EnergyHead)
-        leaf = graph.with_vector(graph.vector.requires_grad_())
+        leaf = graph.with_vector(graph.vector.detach().requires_grad_())
         with torch.enable_grad():
             energies = model.head.interaction(model.encoder(leaf), leaf)
-            training = model.training
-            forces, stress = forces_and_stress(energies.sum(), leaf, create_graph=training)
-        atoms = sum_over_atoms(energies.new_ones(graph.atoms), graph)
-        row = labels["group"][graph.crystal]
-        shift = (self.shift * self.own)[row, graph.species]
-        reference = sum_over_atoms(model.head.references(graph), graph)
-        aim = (labels["energy"].double() - reference).to(energies.dtype)
-        energy = sum_over_atoms(energies + shift, graph) / atoms
-        compared = {
-            "energy (eV/atom)": (energy[:, None], aim[:, None] / atoms[:, None], self.weights.energy),
-            "forces (eV/Å)": (forces, labels["forces"], self.weights.force),
-            "stress (eV/Å³)": (stress.flatten(1), labels["stress"].flatten(1), self.weights.stress),
+            forces, stress = forces_and_stress(energies.sum(), leaf, create_graph=model.training)
+        energy, aim = self._per_atom(model.head, leaf, energies, labels)
+        weights = self.weights
+        terms = {
+            "energy": (energy, aim, weights.energy, None),
+            "forces": (forces, labels["forces"], weights.force, weights.force_knee),
+            "stress": (
+                stress.flatten(1),
+                labels["stress"].flatten(1),
+                weights.stress,
+                weights.stress_knee,
+            ),
         }
         loss = energies.new_zeros(())
-        for name, (predicted, label, weight) in compared.items():
-            error = _error(predicted, label.to(predicted))
-            errors.add(name, error)
-            loss = loss + weight * _length(error).mean() if len(error) else loss
+        for name, (predicted, label, weight, knee) in terms.items():
+            known = label.isfinite().all(1)
+            aimed = label[known].to(predicted)
+            error = predicted[known] - aimed
+            if errors is not None:
+                errors.add(name, error)
+            loss = loss + weight * _mean_length(error, aimed, knee)
         return loss
 
+    def _per_atom(
+        self,
+        head: EnergyHead,
+        graph: CrystalGraph,
+        energies: Float[Tensor, " atoms"],
+        labels: Labels,
+    ) -> tuple[Float[Tensor, "crystals 1"], Float[Tensor, "crystals 1"]]:
+        """Energies beyond the references, eV/atom: those of the model, and what they should be."""
+        atoms = sum_over_atoms(energies.new_ones(graph.atoms), graph)[:, None]
+        row = labels["group"][graph.crystal]
+        shift = (self.shift * self.own)[row, graph.species]
+        energy = sum_over_atoms(energies + shift, graph)[:, None]
+        reference = sum_over_atoms(head.references(graph), graph)
+        aim = (labels["energy"].double() - reference)[:, None].to(energies.dtype)
+        return energy / atoms, aim / atoms
 
-def _error(
-    predicted: Float[Tensor, "rows columns"], label: Float[Tensor, "rows columns"]
-) -> Float[Tensor, "known columns"]:
-    """Errors of the rows that are labelled."""
-    known = label.isfinite().all(1)
-    return predicted[known] - label[known]
 
+def _mean_length(
+    error: Float[Tensor, "rows columns"], label: Float[Tensor, "rows columns"], knee: float | None
+) -> Float[Tensor, ""]:
+    """Mean length of the errors, with a slope at zero; zero if there is none.
 
-def _length(error: Float[Tensor, "rows columns"]) -> Float[Tensor, " rows"]:
-    """Length of every row, with a slope at zero."""
-    return ((error * error).sum(-1) + 1e-12).sqrt()
+    Those of labels longer than ``knee`` count in proportion to the label.
+    """
+    length = (error.square().sum(1) + 1e-12).sqrt()
+    if knee is not None:
+        length = length / (1 + label.norm(dim=1) / knee)
+    return length.sum() / max(1, len(length))

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import fields
 
 from ase_crystalformer.data.crystals import LabelledCrystal
-from ase_crystalformer.data.packed import PackedCrystals, pack
+from ase_crystalformer.data.packed import PackedCrystals, pack, rule_dict
 from ase_crystalformer.encoders import ENCODERS
-from ase_crystalformer.errors import BadRecipe, unknown_name
+from ase_crystalformer.encoders.base import Encoder
+from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.config import Recipe
 
 LOGGER = logging.getLogger(__name__)
@@ -18,51 +20,76 @@ def prepare(recipe: Recipe) -> PackedCrystals:
     A set without a validation part gets 5 % set aside, chosen by name and seed.
 
     Raises:
-        BadRecipe: if there is neither a packed set nor a source, or the set has another graph.
+        BadRecipe: There is neither a packed set nor a source, or the set has another graph.
     """
-    if recipe.encoder not in ENCODERS:
-        raise unknown_name("encoder", recipe.encoder, ENCODERS)
-    build, config = ENCODERS[recipe.encoder]
-    try:
-        encoder = build(config(**recipe.model))
-    except (TypeError, ValueError) as error:
-        raise BadRecipe(f"[model] does not fit encoder {recipe.encoder!r}: {error}") from error
+    encoder = _encoder(recipe)
     folder = recipe.data.packed
     if not (folder / "meta.json").is_file():
         labels = list(recipe.targets) or ["energy"]
         symmetric = bool(recipe.targets) and encoder.claims.orbits is True
-        left_out = pack(_crystals(recipe), encoder.rule, folder, labels=labels, by_symmetry=symmetric)
+        left_out = pack(
+            _crystals(recipe), encoder.rule, folder, labels=labels, by_symmetry=symmetric
+        )
         for line in left_out:
-            LOGGER.warning("left out: %s", line)
+            LOGGER.warning("Left out %s", line)
     packed = PackedCrystals(folder)
-    wanted = {"kind": type(encoder.rule).__name__, **vars(encoder.rule)}
-    if packed.meta["rule"] != wanted:
+    check_rule(packed, encoder, f"encoder {recipe.encoder!r} as configured in [model]")
+    if packed.meta["by_symmetry"] and not recipe.targets:
         raise BadRecipe(
-            f"{folder} was packed with {packed.meta['rule']}, but the encoder asks for {wanted}. "
-            "Name another folder in data.packed, and data.source to pack it from."
+            f"{folder} keeps one atom of each orbit, and so no forces. Name another folder in "
+            "data.packed, and data.source to pack it from."
         )
     return packed
 
 
+def check_rule(packed: PackedCrystals, encoder: Encoder, whose: str) -> None:
+    """Refuse a set whose graphs are not those the encoder reads.
+
+    Raises:
+        BadRecipe: Naming both rules.
+    """
+    wanted = rule_dict(encoder.rule)
+    if packed.meta["rule"] != wanted:
+        raise BadRecipe(
+            f"{packed.folder} was packed with {packed.meta['rule']}, but {whose} asks for {wanted}."
+            " Name another folder in data.packed, and data.source to pack it from."
+        )
+
+
+def _encoder(recipe: Recipe) -> Encoder:
+    build, config = ENCODERS[recipe.encoder]
+    try:
+        return build(config(**recipe.model))
+    except (TypeError, ValueError) as error:
+        raise BadRecipe(
+            f"[model] does not fit encoder {recipe.encoder!r}: {error}. Its keys: "
+            f"{', '.join(entry.name for entry in fields(config))}."
+        ) from error
+
+
 def _crystals(recipe: Recipe) -> Iterator[LabelledCrystal]:
+    """Read the source, each crystal in a part of the data."""
     from ase_crystalformer.data.holdout import split_by_name
 
     for crystal in _source(recipe):
-        if len(crystal.species) <= recipe.data.largest.get(crystal.source, 10**9):
-            split = crystal.split or split_by_name(crystal.id, recipe.seed)
-            yield crystal.in_split(split)
+        if crystal.atoms <= recipe.data.largest.get(crystal.source, crystal.atoms):
+            yield crystal.in_split(crystal.split or split_by_name(crystal.id, recipe.seed))
 
 
 def _source(recipe: Recipe) -> Iterator[LabelledCrystal]:
-    """Name what to read."""
+    """Find what to read."""
     from ase_crystalformer.data import mixtures
     from ase_crystalformer.data.readers import load
 
     source, directory = recipe.data.source, recipe.data.directory
     if source is None:
-        raise BadRecipe(f"{recipe.data.packed} is not a packed set, and data.source names nothing to pack.")
-    if source in ("properties", "potential"):
+        raise BadRecipe(
+            f"{recipe.data.packed} is not a packed set, and data.source names nothing to pack."
+        )
+    if source in mixtures.__all__:
         if directory is None:
-            raise BadRecipe(f"data.source {source!r} needs data.directory, the folder of the data sets.")
+            raise BadRecipe(
+                f"data.source {source!r} needs data.directory, the folder of the data sets."
+            )
         return iter(getattr(mixtures, source)(directory))
     return iter(load(source, directory))

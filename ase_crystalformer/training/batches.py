@@ -1,0 +1,77 @@
+"""Training and validation batches of a packed set, and where in an epoch a run continues."""
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from ase_crystalformer.data.loader import Batch, EdgeBudgetSampler, loader, work
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.training.config import Recipe
+
+
+class PackedData(LightningDataModule):
+    """Training and validation batches of a packed set, cut by edge budget.
+
+    Raises:
+        BadRecipe: There is nothing to train on.
+    """
+
+    def __init__(self, packed: PackedCrystals, recipe: Recipe) -> None:
+        super().__init__()
+        self.packed, self.recipe = packed, recipe
+        largest = recipe.data.largest_crystal or np.inf
+        small = np.asarray(packed.arrays["atoms"]) <= largest
+        self.train, self.val = (w[small[w]] for w in (packed.where("train"), packed.where("val")))
+        share = [recipe.data.share.get(name, 1.0) for name in packed.meta["names"]["source"]]
+        self.share = np.array(share)[np.asarray(packed.arrays["source"])]
+        if len(self.train) == 0:
+            raise BadRecipe(
+                f"{packed.folder} holds {len(packed)} crystals, but none to train on. Check its "
+                "splits and data.largest_crystal."
+            )
+
+    def steps(self, epochs: int) -> int:
+        """Count the batches that this process will have seen after so many epochs."""
+        sampler = self._sampler(training=True)
+        total = 0
+        for epoch in range(epochs):
+            sampler.set_epoch(epoch)
+            total += len(sampler)
+        return total
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Load the batches of this epoch; where a run resumes inside one, those still to come."""
+        sampler = self._sampler(training=True)
+        sampler.set_epoch(self.trainer.current_epoch)
+        sampler.skip = self._done_before()
+        return loader(self.packed, sampler, self.recipe.machine.workers)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Load every validation crystal, in order."""
+        return loader(self.packed, self._sampler(training=False), self.recipe.machine.workers)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
+        """Move a batch to where the model is."""
+        graph, labels = batch
+        return graph.to(device), {name: tensor.to(device) for name, tensor in labels.items()}
+
+    def _sampler(self, *, training: bool) -> EdgeBudgetSampler:
+        return EdgeBudgetSampler(
+            work(self.packed),
+            self.train if training else self.val,
+            budget=self.recipe.optim.budget,
+            seed=self.recipe.seed if training else None,
+            share=self.share,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+        )
+
+    def _done_before(self) -> int:
+        """Count the batches of this epoch that were done before the checkpoint was written."""
+        loop = self.trainer.fit_loop
+        progress = loop.epoch_loop.batch_progress
+        if not loop.restarting or progress.is_last_batch:
+            return 0
+        return int(progress.current.processed)

@@ -1,0 +1,98 @@
+"""From a recipe and its data to a model and an objective that are ready to train."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.heads import EnergyHead
+from ase_crystalformer.model import Card, CrystalModel
+from ase_crystalformer.pretrained import find_model
+from ase_crystalformer.training.config import EnergyLoss, Recipe
+from ase_crystalformer.training.fitting import (
+    elements_seen,
+    fit_references,
+    fit_shifts,
+    fit_targets,
+)
+from ase_crystalformer.training.objective import EnergyObjective, PropertyObjective
+from ase_crystalformer.training.prepare import check_rule
+
+#: The energy scale of the bundled potentials: Materials Project's.
+USUAL_SCALE = "mp"
+
+
+def build_model(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -> CrystalModel:
+    """Make the model of a recipe, scaled to the labels; or take the one it starts from.
+
+    Raises:
+        BadRecipe: The labels, or the model to start from, do not fit the recipe.
+    """
+    if recipe.start is not None:
+        return _started(recipe, packed, train)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        if recipe.energy is not None:
+            return _new_potential(recipe, recipe.energy, packed, train)
+        card = Card(name=recipe.name, elements=elements_seen(packed, train))
+        targets = fit_targets(recipe.targets, packed, train)
+        return CrystalModel(recipe.encoder, recipe.model, targets=targets, card=card)
+
+
+def _new_potential(
+    recipe: Recipe, energy: EnergyLoss, packed: PackedCrystals, train: NDArray[np.int64]
+) -> CrystalModel:
+    groups = packed.meta["names"]["group"]
+    scale = own_scale(energy, groups)
+    if "energy" not in packed.labels or scale not in groups:
+        raise BadRecipe(
+            f"{packed.folder} holds no energies of scale {scale!r}; its scales are "
+            f"{', '.join(groups)}. Name one of them as energy.scale, or pack other data."
+        )
+    own = train[np.asarray(packed.arrays["group"])[train] == groups.index(scale)]
+    card = Card(name=recipe.name, elements=elements_seen(packed, own))
+    model = CrystalModel(recipe.encoder, recipe.model, energy_scale=scale, card=card)
+    assert isinstance(model.head, EnergyHead)
+    fit_references(model.head, packed, own)
+    return model
+
+
+def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -> CrystalModel:
+    """Load the model to start from; it keeps its scaling and learns the elements of the data."""
+    assert recipe.start is not None
+    model = CrystalModel.load(find_model(recipe.start))
+    has = [target.name for target in model.targets] or "energies"
+    wanted = list(recipe.targets) or "energies"
+    if sorted(has) != sorted(wanted):
+        raise BadRecipe(
+            f"start {recipe.start!r} is a model of {has}, but the recipe is to learn {wanted}. "
+            "Name the same, or another model to start from."
+        )
+    check_rule(packed, model.encoder, f"the model {recipe.start!r}")
+    elements = sorted({*model.card.elements, *elements_seen(packed, train)})
+    model.card = replace(model.card, name=recipe.name, elements=tuple(elements))
+    return model.train()
+
+
+def own_scale(energy: EnergyLoss, groups: list[str]) -> str:
+    """Name the energy scale a new potential shall stand on."""
+    if energy.scale is None and len(groups) == 1:
+        return groups[0]
+    return energy.scale or USUAL_SCALE
+
+
+def build_objective(
+    recipe: Recipe, model: CrystalModel, packed: PackedCrystals, train: NDArray[np.int64]
+) -> PropertyObjective | EnergyObjective:
+    """Make what is minimised; other energy scales start from references fitted to the data."""
+    if recipe.energy is None:
+        return PropertyObjective(recipe.weights)
+    assert isinstance(model.head, EnergyHead)
+    groups = packed.meta["names"]["group"]
+    weights = replace(recipe.energy, scale=model.energy_scale)
+    objective = EnergyObjective(weights, groups, model.head.reference.shape[0] - 1)
+    fit_shifts(objective, model.head, packed, train)
+    return objective

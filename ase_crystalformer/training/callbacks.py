@@ -1,0 +1,96 @@
+"""What happens besides the steps: averages of the weights, checkpoints, the model on disk."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from torch import Tensor
+
+from ase_crystalformer.training.batches import PackedData
+from ase_crystalformer.training.config import Optim
+from ase_crystalformer.training.module import Fitting
+
+
+class Averaging(WeightAveraging):
+    """Average the weights: with a decay all along, or plainly over the last share of the run.
+
+    Validation sees the average, and it is what stays in the model when training ends.
+    """
+
+    def __init__(self, optim: Optim) -> None:
+        super().__init__(avg_fn=self._average)
+        self.optim = optim
+        self.start: float = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the step at which the plain mean begins."""
+        super().setup(trainer, pl_module, stage)
+        assert isinstance(trainer.datamodule, PackedData)
+        steps = trainer.datamodule.steps(self.optim.epochs)
+        self.start = steps * (1 - self.optim.swa_last)
+
+    def _average(self, average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        """Move the average towards the current weights, after ``updates`` steps."""
+        since = int(updates) - self.start
+        if self.optim.swa_last and since >= 0:
+            return average + (current - average) / (int(since) + 1)
+        if self.optim.ema is None:
+            return current
+        return average + (1 - self.optim.ema) * (current - average)
+
+
+class Checkpoints(ModelCheckpoint):
+    """Write ``last.ckpt`` every few minutes, but never between an epoch's last step and its end.
+
+    There the state is neither inside an epoch nor between two: the next step writes it.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Write the state, if it is time."""
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, *args)
+
+
+class SaveModel(Callback):
+    """Write the model after every validation, with its errors and its history on the card.
+
+    It stands before ``Averaging``: the weights it finds are the averaged ones that were judged.
+
+    Args:
+        folder: Of the run.
+        facts: What the card tells of the training, besides epochs and hours.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self.folder, self.facts = folder, facts
+        self.earlier = 0.0
+        self.begun = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember the time spent."""
+        return {"seconds": self._seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from the time spent before."""
+        self.earlier = state_dict["seconds"]
+        self.begun = time.monotonic()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save from the first process, while the model holds the averaged weights."""
+        assert isinstance(pl_module, Fitting)
+        measured = pl_module.measured()
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            self.save(pl_module, measured, trainer.current_epoch + 1)
+
+    def save(self, module: Fitting, errors: dict[str, Any], epochs: int) -> None:
+        """Write the model as it is now."""
+        history = {**self.facts, "epochs": epochs, "hours": round(self._seconds() / 3600, 3)}
+        model = module.model
+        model.card = replace(model.card, errors=errors, training=history)
+        model.save(self.folder / "model")
+
+    def _seconds(self) -> float:
+        return self.earlier + time.monotonic() - self.begun

@@ -1,0 +1,94 @@
+"""What a run leaves behind besides the model: its recipe, its surroundings, its earlier history."""
+
+import json
+import platform
+from collections.abc import Iterable
+from dataclasses import fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
+
+#: What a result may depend on.
+PACKAGES = ("ase-crystalformer", "torch", "lightning", "e3nn", "numpy")
+
+
+def write_record(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Write ``recipe.json`` and ``run.json``; return what belongs on the model's card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version(), **_versions(PACKAGES)},
+    }
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    _write_json(folder / "recipe.json", recipe_dict(recipe))
+    _write_json(folder / "run.json", {"started": started, **facts})
+    return facts
+
+
+def checkpoint_of(folder: Path) -> Path:
+    """Find the checkpoint of a run to continue.
+
+    Raises:
+        BadRecipe: There is none yet.
+    """
+    path = folder / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise BadRecipe(
+            f"{folder} has no checkpoint to continue from ({path} does not exist). Train without "
+            "--resume; machine.checkpoint_minutes says how often one is written."
+        )
+    return path
+
+
+def changed_since(folder: Path, recipe: Recipe) -> list[str]:
+    """Name what a recipe learns otherwise than the run in a folder did so far."""
+    before = check_recipe(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+    names = [entry.name for entry in fields(Recipe) if entry.name != "machine"]
+    return [name for name in names if getattr(before, name) != getattr(recipe, name)]
+
+
+def keep_metrics(folder: Path) -> None:
+    """Give the metrics of an earlier session a number, before new ones are written."""
+    path = folder / "metrics.csv"
+    if path.exists():
+        number = 1 + len(list(folder.glob("metrics.*.csv")))
+        path.rename(folder / f"metrics.{number}.csv")
+
+
+def hardware() -> str:
+    """Say what computes: the CUDA devices, or the processor and the threads in use."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{torch.get_num_threads()} threads of {_processor()}"
+
+
+def _processor() -> str:
+    """Name the processor; the standard library does not know it on Linux."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
