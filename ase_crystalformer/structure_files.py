@@ -139,6 +139,7 @@ def _as_atoms(structure: Any) -> Atoms:
     if not isinstance(structure, Atoms):
         return to_atoms(as_crystal(structure))
     _refuse_shared_sites(structure)
+    _forget_symmetry(structure)
     return structure
 
 
@@ -150,6 +151,13 @@ def _refuse_shared_sites(atoms: Atoms) -> None:
                 f"Site {site} is disordered ({shares}). Only ordered structures can be computed: "
                 "make one, e.g. with pymatgen's OrderDisorderedStructureTransformation."
             )
+
+
+def _forget_symmetry(atoms: Atoms) -> None:
+    """Drop what a CIF said of its space group: it stops being true when atoms move."""
+    for key in ("occupancy", "spacegroup", "unit_cell"):
+        atoms.info.pop(key, None)
+    atoms.arrays.pop("spacegroup_kinds", None)
 
 
 # ------------------------------------------------------------------------------- formats

@@ -63,6 +63,8 @@ def test_symmetry_of_a_cif_is_applied(folder, diamond):
     structure.to(filename="si.cif", symprec=0.01)
     (found,) = read_structures(["si.cif"])
     assert len(found.atoms) == 8
+    assert found.atoms.info == {}
+    assert set(found.atoms.arrays) == {"numbers", "positions"}
 
 
 @pytest.mark.parametrize("name", ["many.xyz", "many.extxyz.gz", "many.traj", "many.cif"])

@@ -1,0 +1,107 @@
+"""What the verbs over many structures share: read a few at a time, tell what fails, go on."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from tqdm import tqdm
+
+from ase_crystalformer.errors import BadRecipe, CrystalformerError, NoForces, UnknownName
+from ase_crystalformer.structure_files import NamedStructure, read_structures
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pandas import DataFrame
+
+T = TypeVar("T")
+
+#: Errors of whoever typed the command.
+MISUSE = (BadRecipe, NoForces, UnknownName)
+
+Structures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="STRUCTURES",
+        help="CIF, POSCAR, (ext)xyz(.gz), ASE database, pymatgen JSON, a table (CSV, JSON, "
+        "parquet) with a column structure or cif, a folder, a quoted glob.",
+        show_default=False,
+    ),
+]
+ModelName = Annotated[
+    str, typer.Option("-m", "--model", metavar="MODEL", help="A name or the path of a model.")
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, or auto.")]
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Tell an error of this package or of the file system in a sentence, without a traceback."""
+    try:
+        yield
+    except (CrystalformerError, OSError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2 if isinstance(error, MISUSE) else 1) from error
+
+
+def in_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut a stream into lists of ``size``; the last may be shorter."""
+    stream = iter(items)
+    while chunk := list(islice(stream, size)):
+        yield chunk
+
+
+class Job:
+    """Structures read from files, and how many of them failed.
+
+    Args:
+        sources: As of ``read_structures``.
+    """
+
+    def __init__(self, sources: list[str]) -> None:
+        self.sources = sources
+        self.done = 0
+        self.failed = 0
+
+    def chunks(self, size: int) -> Iterator[list[NamedStructure]]:
+        """Read structures a few at a time, and show a bar on a terminal."""
+        with tqdm(unit=" structures", disable=None, file=sys.stderr) as bar:
+            for found in in_chunks(read_structures(self.sources), size):
+                yield found
+                bar.update(len(found))
+
+    def rows(self, table: "DataFrame", found: list[NamedStructure]) -> "DataFrame":
+        """Begin the rows of a table with name and formula; tell and count those with an error."""
+        told = [error if isinstance(error, str) else None for error in table["error"]]
+        errors = [item.error or error for item, error in zip(found, told, strict=True)]
+        for item, error in zip(found, errors, strict=True):
+            self._count(item.name, error)
+        table = table.reset_index(drop=True)
+        table.insert(0, "name", [item.name for item in found])
+        table.insert(1, "formula", [_formula(item.atoms) for item in found])
+        texts = {"name": "string", "formula": "string", "error": "string"}
+        return table.assign(error=errors).astype(texts)
+
+    def _count(self, name: str, error: str | None) -> None:
+        self.done += 1
+        if error is not None:
+            self.failed += 1
+            tqdm.write(f"{name}: {error}", file=sys.stderr)
+
+    def end(self) -> None:
+        """Exit with 1 if a structure failed."""
+        if self.failed:
+            typer.echo(f"{self.failed} of {self.done} structures failed.", err=True)
+            raise typer.Exit(1)
+
+
+def _formula(atoms: "Atoms | None") -> str | None:
+    """Smallest formula with whole numbers, metals first."""
+    return None if atoms is None else atoms.symbols.formula.reduce()[0].format("metal")
+
+
+def with_units(table: "DataFrame", units: dict[str, str]) -> "DataFrame":
+    """Write the unit of every column behind its name."""
+    return table.rename(columns={name: f"{name} ({unit})" for name, unit in units.items()})

@@ -1,0 +1,95 @@
+"""``crystalformer relax``: structures to where forces and stress vanish."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ase_crystalformer.cli.jobs import Device, Job, ModelName, Structures, errors_told, with_units
+from ase_crystalformer.cli.outputs import STRUCTURES, results
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+EXAMPLE = """\b
+Example:
+  crystalformer relax candidates/*.cif --fmax 0.1 -o relaxed.extxyz > summary.csv
+  crystalformer relax slab.xyz --fixed-cell --steps 200
+"""
+
+AT_ONCE = 64
+
+UNITS = {
+    "energy": "eV",
+    "energy_per_atom": "eV/atom",
+    "fmax": "eV/Å",
+    "volume": "Å³",
+}
+
+
+@errors_told()
+def relax(
+    structures: Structures,
+    *,
+    model: ModelName = "default",
+    fmax: Annotated[
+        float, typer.Option(min=0, metavar="NUMBER", help="Largest force left on an atom, eV/Å.")
+    ] = 0.05,
+    steps: Annotated[
+        int, typer.Option(min=0, metavar="NUMBER", help="Steps after which to give up.")
+    ] = 500,
+    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Move atoms alone.")] = False,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="Extended XYZ of what was relaxed.")
+    ] = Path("relaxed.extxyz"),
+    device: Device = "auto",
+) -> None:
+    """Relax atoms and cells of many structures.
+
+    Writes structures with energy, forces and stress to a file, and a summary to standard output:
+    CSV, one row per structure in their order. A structure that did not converge is written as it
+    was after the last step; one that failed is not.
+    """
+    from ase_crystalformer.pretrained import load_model
+    from ase_crystalformer.relaxation import relax as relax_all
+
+    potential = load_model(model, device=device)
+    job = Job(structures)
+    restless = 0
+    with results(out, STRUCTURES) as write, results(None, ()) as summarise:
+        for found in job.chunks(AT_ONCE):
+            relaxed = relax_all(
+                [item.atoms for item in found],
+                model=potential,
+                fmax=fmax,
+                steps=steps,
+                relax_cell=not fixed_cell,
+                device=device,
+                progress=False,
+            )
+            rows = job.rows(_summary(relaxed), found)
+            restless += int((~rows["converged"] & rows["error"].isna()).sum())
+            write(rows[["name", "converged", "steps", "error"]], [one.atoms for one in relaxed])
+            summarise(with_units(rows, UNITS), ())
+    if restless:
+        typer.echo(f"{restless} of {job.done} did not converge in {steps} steps.", err=True)
+    job.end()
+
+
+def _summary(relaxed: list[Any]) -> "DataFrame":
+    """Numbers that matter of every relaxation."""
+    from pandas import DataFrame
+
+    rows = [
+        {
+            "converged": one.converged,
+            "steps": one.steps,
+            "energy": one.energy,
+            "energy_per_atom": one.energy / len(one.atoms) if one.atoms else None,
+            "fmax": one.fmax,
+            "volume": one.atoms.cell.volume or None if one.atoms else None,
+            "error": one.error,
+        }
+        for one in relaxed
+    ]
+    return DataFrame(rows)
