@@ -74,6 +74,12 @@ class Config:
     scalars: int = 64
     vectors: int = 8
 
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(
+                f"layers is {self.layers}; at least one update of the atoms is needed."
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Directed:
@@ -142,8 +148,8 @@ class Lift(nn.Module):
         sender, order = torch.sort(graph.sender, stable=True)
         blocks = EdgeBlocks.build(sender, graph.atoms, BLOCK)
         hidden = blocks.spread(self.weights.hidden(near.edge)[order], 0.0)
-        own = torch.einsum("ac,cdk->akd", x, self.weights.matrix())
-        message = torch.bmm(hidden, own.index_select(0, blocks.receiver))
+        own = torch.einsum("ac,cdk->adk", x, self.weights.matrix())
+        message = torch.bmm(hidden, own.index_select(0, blocks.receiver).mT)
         message = message + (x @ self.weights.shift()).index_select(0, blocks.receiver)[:, None]
         weight = blocks.spread(near.weight[order] * x.shape[1] ** -0.5, 0.0)
         message = (message * weight[..., None]).flatten(0, 1)

@@ -73,6 +73,12 @@ class Config:
     layers: int = 4
     basis: int = 256
 
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(
+                f"layers is {self.layers}; at least one update of the atoms is needed."
+            )
+
 
 class IComFormer(Encoder):
     """The invariant ComFormer: distances and angles."""

@@ -83,7 +83,7 @@ class Gate(nn.Module):
     def forward(
         self, query: Float[Tensor, "*rows width"], key: Float[Tensor, "*other width"]
     ) -> Float[Tensor, "*other width"]:
-        return torch.sigmoid(self.norm(query * key * query.shape[-1] ** -0.5))
+        return torch.sigmoid(self.norm(query * query.shape[-1] ** -0.5 * key))
 
 
 class GatedNodes(nn.Module):
@@ -146,7 +146,9 @@ class GatedNodes(nn.Module):
         own = functional.linear(nodes, network.part(0), network.first.bias)
         other = functional.linear(nodes, network.part(1))
         hidden = chained(edge, self.edge, network.part(2))
-        return hidden + own.index_select(0, ends[0]) + other.index_select(0, ends[1])
+        hidden += own.index_select(0, ends[0])
+        hidden += other.index_select(0, ends[1])
+        return hidden
 
 
 class GatedEdges(nn.Module):
@@ -207,4 +209,6 @@ class GatedEdges(nn.Module):
         """Output of a network of edge, reference and angle."""
         other = functional.linear(reference, network.part(1), network.first.bias)
         hidden = chained(angle, self.angle, network.part(2))
-        return network(hidden + own[:, None] + other.index_select(0, owner))
+        hidden += own[:, None]
+        hidden += other.index_select(0, owner)
+        return network(hidden)
