@@ -20,7 +20,7 @@ from ase_crystalformer.testing.weights import randomised
 STEP = 1e-3
 """Å, or strain, of finite differences."""
 
-MOVES = 4
+MOVES = 2
 """Arbitrary directions along which each crystal is moved; all atoms move in each."""
 
 Deformation = Callable[[Float[ndarray, "rows 3"]], Crystal]

@@ -1,7 +1,8 @@
 """Laws of smoothness: features and their slopes change steadily as atoms move."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ase_crystalformer.encoders.base import Encoder
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.neighbours import Radius
+from ase_crystalformer.neighbours import Radius, Rule, build
 from ase_crystalformer.structures import Crystal
 from ase_crystalformer.testing import crystals
 from ase_crystalformer.testing.measure import (
@@ -30,9 +31,17 @@ Path = Callable[[float], Crystal]
 """A crystal that moves as the argument goes from 0 to 1."""
 
 
+class Event(NamedTuple):
+    """A crystal, and the same just before and just after an edge appears or ends as it moves."""
+
+    start: Crystal
+    before: Crystal
+    after: Crystal
+
+
 def cutoff(encoder: Encoder) -> float:
     """Move atoms until an edge appears or ends, and compare features and slopes on both sides."""
-    return largest(_step(encoder, path) for path in _paths(encoder))
+    return largest(_step(encoder, event) for event in _events(encoder.rule))
 
 
 def tremor(encoder: Encoder) -> float:
@@ -52,13 +61,15 @@ def symmetric_sites(encoder: Encoder) -> float:
     return 0.0 if finite else float("inf")
 
 
-def _paths(encoder: Encoder) -> Iterable[Path]:
-    """Give ways to move atoms that change the graph."""
-    rule = encoder.rule
-    for name in ("wurtzite", "left-handed cell", "chiral crystal"):
-        yield partial(_sheared, crystals.general(rule)[name])
+@cache
+def _events(rule: Rule) -> tuple[Event, ...]:
+    """Find where edges of a few moving crystals come or go; the search is long, hence the cache."""
+    tested = crystals.general(rule)
+    names = ("wurtzite", "left-handed cell", "chiral crystal")
+    paths: list[Path] = [partial(_sheared, tested[name]) for name in names]
     if isinstance(rule, Radius):
-        yield lambda at: crystals.pair((0.7 + 0.6 * at) * rule.cutoff)
+        paths.append(lambda at: crystals.pair((0.7 + 0.6 * at) * rule.cutoff))
+    return tuple(_event(rule, path) for path in paths)
 
 
 def _sheared(crystal: Crystal, by: float) -> Crystal:
@@ -69,18 +80,7 @@ def _sheared(crystal: Crystal, by: float) -> Crystal:
     return moved
 
 
-def _step(encoder: Encoder, path: Path) -> float:
-    """Step of features and slopes where the graph changes, relative to their response."""
-    here, there = (draw(encoder, path(at)) for at in _bracket(encoder, path))
-    start, deformed = (draw(encoder, each) for each in (path(0.0), crystals.strained(path(0.0))))
-    steps = []
-    for answer in (_values, _virial):
-        step = answer(encoder, here) - answer(encoder, there)
-        steps.append(relative(step, answer(encoder, start) - answer(encoder, deformed)))
-    return largest(steps)
-
-
-def _bracket(encoder: Encoder, path: Path) -> tuple[float, float]:
+def _event(rule: Rule, path: Path) -> Event:
     """Enclose a point where the number of edges changes as tightly as numbers allow.
 
     Raises:
@@ -88,16 +88,27 @@ def _bracket(encoder: Encoder, path: Path) -> tuple[float, float]:
     """
 
     def edges(at: float) -> int:
-        return draw(encoder, path(at)).edges
+        return build(path(at), rule).edges
 
     low, first = 0.0, edges(0.0)
     high = next((at for at in np.linspace(0.1, 1.0, 10).tolist() if edges(at) != first), None)
     if high is None:
-        raise ValueError(f"{encoder.rule} draws as many edges all the way; no step can be seen.")
+        raise ValueError(f"{rule} draws as many edges all the way; no step can be seen.")
     while high - low > 1e-13:
         middle = (low + high) / 2
         low, high = (middle, high) if edges(middle) == first else (low, middle)
-    return low, high
+    return Event(path(0.0), path(low), path(high))
+
+
+def _step(encoder: Encoder, event: Event) -> float:
+    """Step of features and slopes where the graph changes, relative to their response."""
+    start, here, there = (draw(encoder, crystal) for crystal in event)
+    deformed = draw(encoder, crystals.strained(event.start))
+    steps = []
+    for answer in (_values, _virial):
+        step = answer(encoder, here) - answer(encoder, there)
+        steps.append(relative(step, answer(encoder, start) - answer(encoder, deformed)))
+    return largest(steps)
 
 
 @torch.no_grad()
