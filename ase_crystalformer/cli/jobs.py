@@ -58,16 +58,18 @@ class Job:
 
     Args:
         sources: As of ``read_structures``.
+        bar: Show how many are done, on a terminal.
     """
 
-    def __init__(self, sources: list[str]) -> None:
+    def __init__(self, sources: list[str], *, bar: bool = True) -> None:
         self.sources = sources
+        self.hidden = None if bar else True
         self.done = 0
         self.failed = 0
 
     def chunks(self, size: int) -> Iterator[list[NamedStructure]]:
-        """Read structures a few at a time, and show a bar on a terminal."""
-        with tqdm(unit=" structures", disable=None, file=sys.stderr) as bar:
+        """Read structures a few at a time; each list counts as done when the next is asked for."""
+        with tqdm(unit=" structures", disable=self.hidden, file=sys.stderr) as bar:
             for found in in_chunks(read_structures(self.sources), size):
                 yield found
                 bar.update(len(found))

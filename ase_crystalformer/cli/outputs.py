@@ -1,5 +1,6 @@
 """Results in files, written as they come: CSV, JSON, parquet or extended XYZ by suffix."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,14 +42,15 @@ class Writer:
 
 class _Csv(Writer):
     def append(self, rows: "DataFrame", structures: Sequence["Atoms | None"]) -> None:
-        rows.to_csv(self.file, index=False, header=not self.started, float_format="%.6g")
+        rows.to_csv(self.file, index=False, header=not self.started, float_format="%.8g")
 
 
 class _Json(Writer):
     """A list of one object per row."""
 
     def append(self, rows: "DataFrame", structures: Sequence["Atoms | None"]) -> None:
-        lines = rows.to_json(orient="records", lines=True, force_ascii=False).splitlines()
+        told = json.loads(rows.to_json(orient="records"))  # NaN becomes null
+        lines = [json.dumps(row, ensure_ascii=False) for row in told]
         self.file.write((",\n" if self.started else "[\n") + ",\n".join(lines))
 
     def close(self) -> None:

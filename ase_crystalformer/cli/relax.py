@@ -1,5 +1,6 @@
 """``crystalformer relax``: structures to where forces and stress vanish."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +55,7 @@ def relax(
     from ase_crystalformer.relaxation import relax as relax_all
 
     potential = load_model(model, device=device)
-    job = Job(structures)
+    job = Job(structures, bar=False)  # each call of the library has its own, which moves more often
     restless = 0
     with results(out, STRUCTURES) as write, results(None, ()) as summarise:
         for found in job.chunks(AT_ONCE):
@@ -65,7 +66,7 @@ def relax(
                 steps=steps,
                 relax_cell=not fixed_cell,
                 device=device,
-                progress=False,
+                progress=sys.stderr.isatty(),
             )
             rows = job.rows(_summary(relaxed), found)
             restless += int((~rows["converged"] & rows["error"].isna()).sum())
