@@ -13,7 +13,7 @@ T = TypeVar("T")
 Numbered: TypeAlias = tuple[int, T | CrystalformerError]
 
 #: Work in a batch, in edges: enough to keep the device busy, little enough to fit it.
-BUDGET = {"cpu": 10_000, "cuda": 400_000}
+BUDGET = {"cpu": 20_000, "cuda": 400_000}
 
 #: What an atom costs, in edges.
 PER_ATOM = 20
