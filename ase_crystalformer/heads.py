@@ -114,7 +114,7 @@ def forces_and_stress(
     Both come from one gradient.
     """
     if graph.edges == 0:
-        return graph.positions * 0, graph.cell * 0
+        return graph.positions * 0, graph.cell * 0 / graph.volume[:, None, None]
     (slope,) = torch.autograd.grad(energy, graph.vector, create_graph=create_graph)
     forces = torch.zeros_like(graph.positions).index_add(0, graph.receiver, slope)
     forces = forces.index_add(0, graph.sender, -slope)

@@ -60,10 +60,10 @@ def _assemble(crystal: Crystal, pairs: Pairs) -> CrystalGraph:
     """Write a crystal and its pairs as a graph of one crystal."""
     atoms = len(crystal.species)
     return CrystalGraph(
-        species=torch.tensor(crystal.species),
-        positions=torch.tensor(crystal.positions),
-        cell=torch.tensor(crystal.cell)[None],
-        periodic=torch.tensor(crystal.periodic)[None],
+        species=torch.from_numpy(crystal.species.copy()),
+        positions=torch.from_numpy(crystal.positions.copy()),
+        cell=torch.from_numpy(crystal.cell.copy())[None],
+        periodic=torch.from_numpy(crystal.periodic.copy())[None],
         crystal=torch.zeros(atoms, dtype=torch.int64),
         multiplicity=torch.ones(atoms, dtype=torch.float64),
         receiver=torch.from_numpy(pairs.receiver),
