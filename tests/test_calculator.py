@@ -20,7 +20,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import FIRE
 from factories import tiny_potential, tiny_properties
 
-from ase_crystalformer import CrystalformerCalculator, CrystalModel
+from ase_crystalformer import CrystalformerCalculator, CrystalModel, ase_plugin
 from ase_crystalformer.errors import BadStructure, NoForces, UnknownName, UnseenElement
 
 
@@ -342,3 +342,9 @@ def test_a_lone_atom_costs_its_reference(calc):
     assert calc.get_potential_energy(atoms) == pytest.approx(-290, abs=5)
     assert not calc.get_forces(atoms).any()
     assert not calc.get_stress(atoms).any()
+
+
+def test_ase_finds_the_calculator_as_a_plugin():
+    (plugin,) = ase_plugin.__ase_plugins__
+    assert plugin.name == "crystalformer"
+    assert plugin.implementation is CrystalformerCalculator
