@@ -148,23 +148,29 @@ class Lift(nn.Module):
         sender, order = torch.sort(graph.sender, stable=True)
         blocks = EdgeBlocks.build(sender, graph.atoms, BLOCK)
         hidden = blocks.spread(self.weights.hidden(near.edge)[order], 0.0)
-        own = torch.einsum("ac,cdk->adk", x, self.weights.matrix())
-        message = torch.bmm(hidden, own.index_select(0, blocks.receiver).mT)
-        message = message + (x @ self.weights.shift()).index_select(0, blocks.receiver)[:, None]
         weight = blocks.spread(near.weight[order] * x.shape[1] ** -0.5, 0.0)
-        message = (message * weight[..., None]).flatten(0, 1)
+        message = (self._messages(x, hidden, blocks) * weight[..., None]).flatten(0, 1)
         angular = blocks.spread(near.angular[order], 0.0).flatten(0, 1)
         receiver = blocks.spread_index(graph.receiver[order]).flatten()
+
+        def total(parts: Float[Tensor, "slots *rest"]) -> Float[Tensor, "atoms *rest"]:
+            return parts.new_zeros(graph.atoms, *parts.shape[1:]).index_add(0, receiver, parts)
+
         scalar, vector, tensor = message.split(self.sizes, dim=-1)
-        total = [
-            part.new_zeros(graph.atoms, *part.shape[1:]).index_add(0, receiver, part)
-            for part in (
-                scalar,
-                vector[:, :, None] * angular[:, None, :3],
-                tensor[:, :, None] * angular[:, None, 3:],
-            )
-        ]
-        return Directed(*total)
+        vector = vector[:, :, None] * angular[:, None, :3]
+        tensor = tensor[:, :, None] * angular[:, None, 3:]
+        return Directed(total(scalar), total(vector), total(tensor))
+
+    def _messages(
+        self,
+        x: Float[Tensor, "atoms scalars"],
+        hidden: Float[Tensor, "blocks size width"],
+        blocks: EdgeBlocks,
+    ) -> Float[Tensor, "blocks size channels"]:
+        """Act with the weights of every edge on its sender; a block is of one sender."""
+        own = torch.einsum("ac,cdk->adk", x, self.weights.matrix())
+        message = torch.bmm(hidden, own.index_select(0, blocks.receiver).mT)
+        return message + (x @ self.weights.shift()).index_select(0, blocks.receiver)[:, None]
 
 
 class Lower(nn.Module):
@@ -192,9 +198,8 @@ class Lower(nn.Module):
         hidden = blocks.spread(self.weights.hidden(near.edge), 0.0)
         total = blocks.sum_outer(blocks.spread(z, 0.0), hidden, graph.atoms)
         plain = z.new_zeros(graph.atoms, z.shape[1]).index_add(0, graph.receiver, z)
-        return (
-            torch.einsum("ack,cdk->ad", total, self.weights.matrix()) + plain @ self.weights.shift()
-        )
+        plain = plain @ self.weights.shift()
+        return torch.einsum("ack,cdk->ad", total, self.weights.matrix()) + plain
 
     @staticmethod
     def _along(x: Directed, near: Directions) -> Float[Tensor, "edges channels"]:
