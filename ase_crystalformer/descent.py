@@ -19,7 +19,7 @@ from ase_crystalformer.moving import Mover, MovingBatch
 from ase_crystalformer.quantities import Quantities, energy_quantities
 from ase_crystalformer.structures import Crystal
 
-STIFFNESS = 4.0
+STIFFNESS = 2.0
 """Å per square root of an atom: strain times this is about as stiff as the position of an atom."""
 
 LARGEST_CHANGE = 10.0
