@@ -46,6 +46,9 @@ CITATION = """@inproceedings{taniai2024crystalformer,
   year = {2024}
 }"""
 
+#: Decay below which a pair may be forgotten: its inverse is still a number in float32.
+FAINTEST = 1e-30
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -173,8 +176,11 @@ class Attention(nn.Module):
     ) -> tuple[Float[Tensor, "pairs heads"], Float[Tensor, "atoms heads"]]:
         """Weights per unit of decay for every pair, and the weight of the atom itself."""
         index = rows[:, None].expand_as(score)
-        largest = own.detach().scatter_reduce(0, index, score.detach(), "amax")
-        weight, own = torch.exp(score - largest[rows]), torch.exp(own - largest)
+        # The largest term, decay included: else a high score far away leaves 0 / 0.
+        term = torch.where(fall > FAINTEST, score + fall.clamp(min=FAINTEST).log(), -torch.inf)
+        largest = own.detach().scatter_reduce(0, index, term.detach(), "amax")
+        score = (score - largest[rows]).clamp(max=-math.log(FAINTEST))
+        weight, own = torch.exp(score), torch.exp(own - largest)
         total = own.index_add(0, rows, weight * fall)
         return weight / total[rows], own / total
 

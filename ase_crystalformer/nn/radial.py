@@ -8,13 +8,15 @@ from torch import Tensor, nn
 def envelope(distance: Float[Tensor, "*shape"], cutoff: float) -> Float[Tensor, "*shape"]:
     r"""Fade from one to zero at the cutoff, with two continuous derivatives.
 
-    .. math:: f(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8, \quad x = \min(r / r_c, 1)
+    .. math:: f(x) = (1 - x)^3 (1 + 3x + 6x^2 + 10x^3 + 15x^4 + 21x^5), \quad x = \min(r / r_c, 1)
 
-    Source: Gasteiger et al., ICLR 2020, arXiv:2003.03123, Eq. 8 with p = 6.
+    Written as a product it is never negative, whatever the rounding.
+
+    Source: Gasteiger et al., ICLR 2020, arXiv:2003.03123, Eq. 8 with p = 6, factored.
     """
     x = (distance / cutoff).clamp(max=1)
-    x3 = x * x * x
-    return 1 + x3 * x3 * (-28 + x * (48 - 21 * x))
+    rest = 1 - x
+    return rest * rest * rest * (1 + x * (3 + x * (6 + x * (10 + x * (15 + x * 21)))))
 
 
 class GaussianBasis(nn.Module):

@@ -19,7 +19,9 @@ SMALL = {
     "layers": 2,
     "feedforward": 24,
     "basis": 16,
-    "moments": 8,
+    "moments": 4,
+    "scalars": 8,
+    "vectors": 2,
 }
 
 MODES = ("smooth", "paper")
