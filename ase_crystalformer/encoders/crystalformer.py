@@ -10,10 +10,9 @@ The paper writes attention between the atoms of one cell, with two lattice sums 
     \alpha_{ij} = \log \sum_n e^{-\rho_i r_{ijn}^2 / 2 r_0^2}, \quad
     \beta_{ij} = \sum_n p_{ijn} W b(r_{ijn}).
 
-Inserting them gives one softmax over all images (edges), with scores per pair and decay per edge.
-So we gather keys and values once per pair, sum the basis with weights once per edge, and apply W
-to the sums: the same numbers, at a cost per edge of ``heads`` exponentials and a small matrix
-product.
+Inserted, they give one softmax over all images (edges), with scores per pair and decay per edge. So
+keys and values are gathered once per pair, the basis is summed once per edge, W applied to the sums:
+the same numbers, at a cost per edge of ``heads`` exponentials and a small matrix product.
 
 ``paper`` mode is that, truncated at a radius of 3.5 of the largest sigma. ``smooth`` mode differs
 in four points: an envelope multiplies every weight, inside the softmax; ELU and ReLU become
@@ -42,8 +41,7 @@ CITATION = """@inproceedings{taniai2024crystalformer,
   title = {Crystalformer: Infinitely Connected Attention for Periodic Structure Encoding},
   author = {Taniai, Tatsunori and Igarashi, Ryo and Suzuki, Yuta and Chiba, Naoya and
             Saito, Kotaro and Ushiku, Yoshitaka and Ono, Kanta},
-  booktitle = {International Conference on Learning Representations},
-  year = {2024}
+  booktitle = {International Conference on Learning Representations}, year = {2024}
 }"""
 
 #: Decay below which a pair may be forgotten: its inverse is still a number in float32.
@@ -144,10 +142,11 @@ class Attention(nn.Module):
         fall = self._fall(q, near)
         pair_fall = fall.new_zeros(rows.shape[0] or 1, self.heads)
         pair_fall = pair_fall.index_add(0, near.pair.flatten(), fall.flatten(0, 1))[: rows.shape[0]]
-        score, own = (q[rows] * k[near.sender]).sum(-1), (q * k).sum(-1)
+        key, value = (table.index_select(0, near.sender) for table in (k, v))
+        score, own = (q.index_select(0, rows) * key).sum(-1), (q * k).sum(-1)
         weight, own = self._softmax(score, own, pair_fall, rows)
         y = own[..., None] * v
-        y = y.index_add(0, rows, (weight * pair_fall)[..., None] * v[near.sender])
+        y = y.index_add(0, rows, (weight * pair_fall)[..., None] * value)
         image = _take(weight, near.pair) * fall
         spread = near.blocks.sum_outer(image, near.basis, atoms) + own[..., None] * self_basis
         y = y + torch.einsum("ahk,hkd->ahd", spread, self.position)
@@ -164,7 +163,7 @@ class Attention(nn.Module):
             rho = 0.5 * functional.elu(2 * a) + 1
         else:
             rho = 0.5 + 0.5 / math.log(2) * functional.softplus(2 * a)
-        exponent = near.decay[..., None] * rho[near.blocks.receiver][:, None]
+        exponent = near.decay[..., None] * rho.index_select(0, near.blocks.receiver)[:, None]
         return near.envelope[..., None] * torch.exp(-exponent)
 
     @staticmethod
@@ -179,10 +178,10 @@ class Attention(nn.Module):
         # The largest term, decay included: else a high score far away leaves 0 / 0.
         term = torch.where(fall > FAINTEST, score + fall.clamp(min=FAINTEST).log(), -torch.inf)
         largest = own.detach().scatter_reduce(0, index, term.detach(), "amax")
-        score = (score - largest[rows]).clamp(max=-math.log(FAINTEST))
+        score = (score - largest.index_select(0, rows)).clamp(max=-math.log(FAINTEST))
         weight, own = torch.exp(score), torch.exp(own - largest)
         total = own.index_add(0, rows, weight * fall)
-        return weight / total[rows], own / total
+        return weight / total.index_select(0, rows), own / total
 
     def _moments(
         self,
@@ -193,7 +192,10 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "atoms width"]:
         """Radial and angular moments of the same weights, coloured by the sender."""
         assert near.harmonics is not None
-        colour = self.sender_weight(x)[near.sender].unflatten(1, (2, self.heads)) * weight[:, None]
+        colour = (
+            self.sender_weight(x).index_select(0, near.sender).unflatten(1, (2, self.heads))
+            * weight[:, None]
+        )
         image = (_take(colour, near.pair) * fall[:, :, None]).flatten(2)
         functions = torch.cat([near.basis, near.harmonics], dim=-1)
         sums = near.blocks.sum_outer(image, functions, x.shape[0])
@@ -253,10 +255,8 @@ class Crystalformer(Encoder):
         """T-Fixup (Huang et al., ICML 2020), so that no warm-up or norm is needed."""
         config = self.config
         depth = 1.0 if config.norm else 0.67 * config.blocks**-0.25
-        shrink = 1.0 if config.norm else (9 * config.blocks) ** -0.25
-        nn.init.normal_(self.embedding.weight, std=config.width**-0.5 * shrink)
-        if config.norm:
-            nn.init.normal_(self.embedding.weight)
+        spread = 1.0 if config.norm else config.width**-0.5 * (9 * config.blocks) ** -0.25
+        nn.init.normal_(self.embedding.weight, std=spread)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -44,7 +44,8 @@ class EdgeBlocks:
     ) -> Float[Tensor, "blocks size *rest"]:
         """Put one value per edge into its slot and ``padding`` into empty slots."""
         filler = values.new_full((1, *values.shape[1:]), padding)
-        return torch.cat([values, filler])[self.edge].unflatten(0, (-1, self.size))
+        slots = torch.cat([values, filler]).index_select(0, self.edge)
+        return slots.unflatten(0, (-1, self.size))
 
     def spread_index(self, index: Int[Tensor, " edges"]) -> Int[Tensor, "blocks size"]:
         """Put one index per edge into its slot; empty slots point at item 0."""
