@@ -11,7 +11,7 @@ The paper writes attention between the atoms of one cell, with two lattice sums 
     \beta_{ij} = \sum_n p_{ijn} W b(r_{ijn}).
 
 Inserted, they give one softmax over all images (edges), with scores per pair and decay per edge. So
-keys and values are gathered once per pair, the basis is summed once per edge, W applied to the sums:
+keys and values are gathered once per pair, the basis is summed once per edge, W acts on the sums:
 the same numbers, at a cost per edge of ``heads`` exponentials and a small matrix product.
 
 ``paper`` mode is that, truncated at a radius of 3.5 of the largest sigma. ``smooth`` mode differs
