@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ class EdgeBudgetSampler(Sampler[list[int]]):
         seed: Of the shuffling; with the epoch it fixes the order. ``None`` keeps the given order.
         share: Chance of each crystal to be drawn in an epoch; None draws all. Large sets of similar
             frames need not all be seen each time.
-        rank: This process among ``world``; each takes every ``world``-th batch.
+        rank: This process among ``world``; each takes every ``world``-th batch, of shuffled ones
+            as many as the others. Up to ``world - 1`` batches of an epoch are left out for that.
         world: Number of processes.
 
     Attributes:
@@ -59,7 +61,7 @@ class EdgeBudgetSampler(Sampler[list[int]]):
 
     def _order(self) -> NDArray[np.int64]:
         if self.seed is None:
-            return self.which
+            return self.which[self.rank :: self.world]
         random = np.random.default_rng((self.seed, self.epoch))
         order = random.permutation(self.which)
         if self.share is not None:
@@ -74,8 +76,10 @@ class EdgeBudgetSampler(Sampler[list[int]]):
             fits = int(np.searchsorted(spent, spent[cuts[-1]] + self.budget, side="right")) - 1
             cuts.append(max(fits, cuts[-1] + 1))
         batches = [order[start:stop] for start, stop in pairwise(cuts)]
-        whole = len(batches) if self.seed is None else len(batches) // self.world * self.world
-        return batches[self.rank : whole : self.world]
+        if self.seed is None:
+            return batches
+        # As many for each process, else one waits for the others for ever.
+        return batches[self.rank : len(batches) // self.world * self.world : self.world]
 
     def __iter__(self) -> Iterator[list[int]]:
         return (batch.tolist() for batch in self._batches()[self.skip :])
@@ -111,6 +115,12 @@ def loader(
         _Batches(packed),
         sampler=sampler,
         batch_size=None,
+        collate_fn=_unchanged,
         num_workers=workers,
         generator=generator,
     )
+
+
+def _unchanged(batch: Any) -> Any:
+    """Keep torch from making a list of the pair."""
+    return batch

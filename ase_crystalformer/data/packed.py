@@ -198,7 +198,9 @@ class PackedCrystals:
         """One scalar label of every crystal, NaN where missing."""
         return np.asarray(self.arrays[f"label.{name}"])
 
-    def batch(self, which: Sequence[int]) -> tuple[CrystalGraph, dict[str, Tensor]]:
+    def batch(
+        self, which: Sequence[int] | NDArray[np.int64]
+    ) -> tuple[CrystalGraph, dict[str, Tensor]]:
         """Collate crystals by number: the graph in float32, and every label there is."""
         index = np.asarray(which, dtype=np.int64)
         atom_rows = _ranges(self.atom_start[index], self.arrays["atoms"][index])

@@ -31,10 +31,10 @@ def build_model(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]
     Raises:
         BadRecipe: The labels, or the model to start from, do not fit the recipe.
     """
-    if recipe.start is not None:
-        return _started(recipe, packed, train)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
+        if recipe.start is not None:
+            return _started(recipe, packed, train)
         if recipe.energy is not None:
             return _new_potential(recipe, recipe.energy, packed, train)
         card = Card(name=recipe.name, elements=elements_seen(packed, train))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
@@ -104,7 +104,7 @@ class Machine:
         accelerator: Lightning's name: ``auto``, ``cpu``, ``gpu``.
         devices: How many, or ``auto``.
         strategy: Lightning's name of how devices share the work: ``auto``, ``ddp``.
-        precision: Lightning's name: ``32-true``, ``bf16-mixed``, ``64-true``.
+        precision: Lightning's name; mixed precision helps on GPUs that have units for it.
         threads: CPU threads of torch; None leaves it alone.
         workers: Processes that load data.
         checkpoint_minutes: How often the state is written.
@@ -113,7 +113,7 @@ class Machine:
     accelerator: str = "auto"
     devices: int | str = "auto"
     strategy: str = "auto"
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     threads: Count | None = None
     workers: Annotated[int, Field(ge=0)] = 0
     checkpoint_minutes: Positive = 5.0
@@ -146,7 +146,7 @@ class Recipe:
     seed: int = 0
 
     @model_validator(mode="after")
-    def _one_task(self) -> Self:
+    def _one_task(self) -> "Recipe":
         """A model learns properties or energies; both heads at once are two models."""
         if bool(self.targets) == (self.energy is not None):
             raise ValueError(
@@ -155,7 +155,7 @@ class Recipe:
         return self
 
     @model_validator(mode="after")
-    def _known_names(self) -> Self:
+    def _known_names(self) -> "Recipe":
         """Encoders and targets are those there are; only what is learned has a weight."""
         _refuse_unknown("encoder", [self.encoder], ENCODERS)
         _refuse_unknown("target", self.targets, TARGETS)

@@ -186,10 +186,10 @@ def _joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[Values, Values]:
 Rows = Iterator[tuple[tuple[str, str], Tensor, Tensor]]
 
 
-@torch.no_grad()
 def _compare_properties(model: CrystalModel, batch: Batch) -> Rows:
     graph, labels = batch
-    values = model.properties(graph.to(model.device, model.dtype))
+    with torch.no_grad():
+        values = model.properties(graph.to(model.device, model.dtype))
     for target in model.targets:
         predicted, label = values[target.name], labels[target.name]
         if target.kind == "log10":

@@ -50,7 +50,8 @@ class Fitting(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Show the errors."""
         for name, entry in self.measured().items():
-            self.log(f"val/{name} ({entry['unit']})", entry["mae"], prog_bar=True)
+            shown = f"val/{name} ({entry['unit']})"
+            self.log(shown, entry["mae"], prog_bar=True, sync_dist=True)
 
     def measured(self) -> dict[str, dict[str, Any]]:
         """Mean absolute errors of the last validation, as on a model's card.

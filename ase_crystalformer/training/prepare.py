@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import fields
 
+import torch
+
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.packed import PackedCrystals, pack, rule_dict
 from ase_crystalformer.encoders import ENCODERS
@@ -59,7 +61,8 @@ def check_rule(packed: PackedCrystals, encoder: Encoder, whose: str) -> None:
 def _encoder(recipe: Recipe) -> Encoder:
     build, config = ENCODERS[recipe.encoder]
     try:
-        return build(config(**recipe.model))
+        with torch.random.fork_rng(devices=[]):
+            return build(config(**recipe.model))
     except (TypeError, ValueError) as error:
         raise BadRecipe(
             f"[model] does not fit encoder {recipe.encoder!r}: {error}. Its keys: "

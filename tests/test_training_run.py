@@ -1,0 +1,365 @@
+"""A run: the loss falls, it can be broken and resumed, and what it leaves is what it says."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from small_runs import (
+    TARGETS,
+    crystals_with_forces,
+    crystals_with_properties,
+    packed_set,
+    potential_recipe,
+    property_recipe,
+)
+
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.training import run
+from ase_crystalformer.training.batches import PackedData
+from ase_crystalformer.training.build import build_model, build_objective
+from ase_crystalformer.training.module import LEAST_RATE, Fitting, rate
+from ase_crystalformer.training.run import fit, train
+
+
+@pytest.fixture(scope="module")
+def properties(tmp_path_factory):
+    """A packed set of crystals with properties."""
+    folder = tmp_path_factory.mktemp("packed") / "properties"
+    packed_set(crystals_with_properties(), folder, *TARGETS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def potential(tmp_path_factory):
+    """A packed set of crystals with energies and forces, on two scales."""
+    folder = tmp_path_factory.mktemp("packed") / "potential"
+    packed_set(crystals_with_forces(), folder, "energy")
+    return folder
+
+
+class Stopped(Exception):
+    """The machine went down."""
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Break a run after so many steps."""
+    step = Fitting.training_step
+
+    def arrange(number):
+        def broken(self, batch, index):
+            if self.trainer.global_step == number:
+                raise Stopped
+            return step(self, batch, index)
+
+        monkeypatch.setattr(Fitting, "training_step", broken)
+
+    return arrange
+
+
+def assert_same_weights(one, other):
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name]), name
+
+
+def loss_on_training_data(recipe, model):
+    packed = PackedCrystals(recipe.data.packed)
+    which = packed.where("train")
+    objective = build_objective(recipe, model, packed, which)
+    return float(objective(model, *packed.batch(which)).detach())
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "factor"),
+    [("properties", property_recipe, 0.6), ("potential", potential_recipe, 0.8)],
+)
+def test_the_loss_falls(request, tmp_path, kind, make, factor):
+    optim = {"epochs": 12, "peak_lr": 0.03, "budget": 250}
+    recipe = make(request.getfixturevalue(kind), optim=optim)
+    packed = PackedCrystals(recipe.data.packed)
+    before = loss_on_training_data(recipe, build_model(recipe, packed, packed.where("train")))
+    after = loss_on_training_data(recipe, fit(recipe, tmp_path, progress=False))
+    assert after < factor * before
+
+
+@pytest.mark.parametrize(
+    ("stop", "optim"),
+    [(2, {}), (9, {"ema": None, "swa_last": 0.5}), (11, {"ema": 0.9, "swa_last": 0.3})],
+)
+def test_a_broken_run_resumes_as_if_unbroken(potential, tmp_path, stop_after, stop, optim):
+    recipe = potential_recipe(
+        potential,
+        optim={"budget": 150, **optim},
+        machine={"checkpoint_minutes": 1e-6},
+        data={"share": {"eos_vasp_pbe": 0.7}},
+    )
+    unbroken = fit(recipe, tmp_path / "unbroken", progress=False)
+    stop_after(stop)
+    with pytest.raises(Stopped):
+        fit(recipe, tmp_path / "broken", progress=False)
+    stop_after(None)
+    resumed = fit(recipe, tmp_path / "broken", resume=True, progress=False)
+    assert_same_weights(unbroken, resumed)
+    assert resumed.card.errors == unbroken.card.errors
+
+
+def test_a_resumed_run_sees_every_crystal_once_in_an_epoch(
+    properties, tmp_path, stop_after, monkeypatch
+):
+    recipe = property_recipe(properties, machine={"checkpoint_minutes": 1e-6})
+    seen = []
+    batch = PackedCrystals.batch
+    monkeypatch.setattr(
+        PackedCrystals, "batch", lambda self, which: seen.append(which) or batch(self, which)
+    )
+    unbroken = fit(recipe, tmp_path / "unbroken", progress=False)
+    assert unbroken.card.training["epochs"] == 2
+    whole, seen[:] = list(seen), []
+    stop_after(2)
+    with pytest.raises(Stopped):
+        fit(recipe, tmp_path / "broken", progress=False)
+    before, seen[:] = seen[:2], []
+    stop_after(None)
+    fit(recipe, tmp_path / "broken", resume=True, progress=False)
+    assert before + seen == whole
+
+
+@pytest.fixture
+def trail(monkeypatch):
+    """Weights after every step, as one vector each."""
+    found = []
+
+    def remember(self, *_):
+        weights = [w.detach().flatten() for w in self.model.parameters()]
+        found.append(torch.cat(weights).clone())
+
+    monkeypatch.setattr(Fitting, "on_train_batch_end", remember)
+    return found
+
+
+def by_decay(trail, decay):
+    average = trail[0]
+    for weights in trail[1:]:
+        average = decay * average + (1 - decay) * weights
+    return average
+
+
+@pytest.mark.parametrize(
+    ("optim", "average"),
+    [
+        ({"ema": 0.5}, lambda trail: by_decay(trail, 0.5)),
+        ({"ema": None}, lambda trail: trail[-1]),
+        ({"ema": 0.5, "swa_last": 0.25}, lambda trail: torch.stack(trail[-2:]).mean(0)),
+    ],
+)
+def test_the_averaged_weights_are_saved(properties, tmp_path, trail, optim, average):
+    optim = {"epochs": 8, "budget": 10**6, **optim}
+    fitted = fit(property_recipe(properties, optim=optim), tmp_path, progress=False)
+    saved = CrystalModel.load(tmp_path / "model")
+    assert len(trail) == 8
+    vector = torch.cat([weight.detach().flatten() for weight in saved.parameters()])
+    torch.testing.assert_close(vector, average(trail))
+    assert optim["ema"] is None or not torch.allclose(vector, trail[-1], rtol=1e-4)
+    assert_same_weights(saved, fitted)
+
+
+def test_the_card_tells_elements_errors_and_history(properties, tmp_path):
+    fit(property_recipe(properties, seed=3), tmp_path, progress=False)
+    model = CrystalModel.load(tmp_path / "model")
+    packed = PackedCrystals(properties)
+    graph, _ = packed.batch(packed.where("train"))
+    assert set(model.card.elements) == set(graph.species.tolist())
+    val, labels = packed.batch(packed.where("val"))
+    known = ~labels["band_gap"].isnan()
+    error = (model.properties(val)["band_gap"].detach() - labels["band_gap"])[known].abs()
+    told = model.card.errors["band_gap"]
+    assert told == {
+        "mae": pytest.approx(float(error.mean()), rel=1e-4),
+        "unit": "eV",
+        "n": int(known.sum()),
+        "on": "val",
+    }
+    assert set(model.card.errors) == {*TARGETS[:2], "log10 bulk_modulus"}
+    history = model.card.training
+    assert history["recipe"] == "small"
+    assert history["seed"] == 3
+    assert history["epochs"] == 2
+    assert history["hours"] >= 0
+    assert history["versions"]["torch"] == torch.__version__
+    assert history["hardware"]
+
+
+def test_the_folder_tells_what_was_run(properties, tmp_path):
+    recipe = property_recipe(properties)
+    fit(recipe, tmp_path, progress=False)
+    assert json.loads((tmp_path / "recipe.json").read_text())["optim"]["epochs"] == 2
+    assert json.loads((tmp_path / "run.json").read_text())["versions"]["python"]
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert "val/band_gap (eV)" in header
+    assert len(rows) == 2
+
+
+def test_a_crash_leaves_the_model_of_the_last_epoch(potential, tmp_path, stop_after):
+    packed = PackedCrystals(potential)
+    recipe = potential_recipe(potential, optim={"epochs": 3, "budget": 150})
+    data = PackedData(packed, recipe)
+    stop_after(10)
+    with pytest.raises(Stopped):
+        fit(recipe, tmp_path, progress=False)
+    model = CrystalModel.load(tmp_path / "model")
+    assert 1 <= model.card.training["epochs"] < 3
+    assert model.energy(packed.batch(data.val)[0]).forces.isfinite().all()
+
+
+def test_a_run_is_quiet_and_its_bar_shows_errors_with_units(potential, tmp_path, capfd, caplog):
+    recipe = potential_recipe(potential)
+    fit(recipe, tmp_path / "silent", progress=False)
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    assert logging.getLogger("lightning.pytorch").level == logging.INFO
+    fit(recipe, tmp_path / "shown", progress=True)
+    assert "val/forces (eV/Å)" in capfd.readouterr().out
+
+
+def test_a_run_changes_no_global_state(properties, tmp_path):
+    state = torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        fit(property_recipe(properties, machine={"threads": 1}), tmp_path, progress=False)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_energies_of_other_scales_start_from_fitted_references(potential):
+    recipe = potential_recipe(potential)
+    packed = PackedCrystals(potential)
+    which = packed.where("train")
+    model = build_model(recipe, packed, which)
+    assert model.energy_scale == "mp"
+    assert set(model.card.elements) == {73}
+    model.head.tower[-1].weight.data.zero_()
+    model.head.tower[-1].bias.data.zero_()
+    fitted = build_objective(recipe, model, packed, which)
+    errors = run_errors(fitted, model, packed, which)
+    assert errors["energy"] < 0.5
+    fitted.shift.data.zero_()
+    assert run_errors(fitted, model, packed, which)["energy"] > 1
+
+
+def run_errors(objective, model, packed, which):
+    from ase_crystalformer.training.objective import Errors
+
+    errors = Errors()
+    objective(model, *packed.batch(which), errors)
+    return {name: errors.total[name] / errors.count[name] for name in errors.total}
+
+
+def test_training_can_start_from_a_model(properties, potential, tmp_path):
+    recipe = property_recipe(properties, optim={"epochs": 1})
+    first = fit(recipe, tmp_path / "first", progress=False)
+    second = replace(recipe, start=str(tmp_path / "first" / "model"), name="second")
+    packed = PackedCrystals(properties)
+    model = build_model(second, packed, packed.where("train"))
+    assert_same_weights(model, first)
+    assert model.card.name == "second"
+    with pytest.raises(BadRecipe, match=r"model of \['formation.*to learn energies"):
+        fit(potential_recipe(potential, start=second.start), tmp_path / "third", progress=False)
+
+
+def test_data_that_cannot_serve_are_refused(properties, potential, tmp_path):
+    with pytest.raises(BadRecipe, match="its scales are mp, other"):
+        fit(potential_recipe(potential, energy={"scale": "mine"}), tmp_path, progress=False)
+    others = replace(property_recipe(properties), targets=("shear_modulus",))
+    with pytest.raises(BadRecipe, match="'shear_modulus' is none of them"):
+        fit(others, tmp_path, progress=False)
+    with pytest.raises(BadRecipe, match=r"was packed with .*4\.0.* asks for .*5\.0"):
+        fit(property_recipe(properties, model={"cutoff": 5.0}), tmp_path, progress=False)
+    with pytest.raises(BadRecipe, match=r"does not fit encoder.*Its keys: .*cutoff"):
+        fit(property_recipe(properties, model={"depth": 5}), tmp_path, progress=False)
+    small = property_recipe(properties, data={"largest_crystal": 1})
+    with pytest.raises(BadRecipe, match=r"none to train on.*data\.largest_crystal"):
+        fit(small, tmp_path, progress=False)
+    with pytest.raises(BadRecipe, match="names nothing to pack"):
+        fit(property_recipe(tmp_path / "nowhere"), tmp_path, progress=False)
+
+
+def test_labels_that_cannot_be_are_named(tmp_path):
+    crystals = crystals_with_properties()
+    crystals[5].labels["bulk_modulus"] = -3.0
+    packed_set(crystals, tmp_path / "set", *TARGETS)
+    with pytest.raises(BadRecipe, match=rf"-3\.0 GPa of {crystals[5].id}"):
+        fit(property_recipe(tmp_path / "set"), tmp_path, progress=False)
+
+
+def test_what_was_run_is_not_overwritten_and_metrics_are_kept(properties, tmp_path, caplog):
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        f"targets = ['band_gap']\n[data]\npacked = '{properties}'\n"
+        "[model]\ncutoff = 4.0\nwidth = 16\nheads = 2\nblocks = 1\n"
+        "[optim]\nepochs = 1\nbudget = 500\n[machine]\naccelerator = 'cpu'\ndevices = 1\n"
+    )
+    folder = train(recipe, runs=tmp_path / "runs", progress=False)
+    with pytest.raises(BadRecipe, match="holds a run already"):
+        train(recipe, runs=tmp_path / "runs", progress=False)
+    with pytest.raises(BadRecipe, match="no checkpoint to continue from"):
+        train(recipe, runs=tmp_path / "runs", resume=True, progress=False)
+    often = ["machine.checkpoint_minutes=1e-6", "name='often'"]
+    folder = train(recipe, often, runs=tmp_path / "runs", progress=False)
+    longer = [*often, "optim.epochs=2"]
+    with caplog.at_level(logging.WARNING):
+        train(recipe, longer, runs=tmp_path / "runs", resume=True, progress=False)
+    assert "began with another optim" in caplog.text
+    assert (folder / "metrics.1.csv").exists()
+    assert (folder / "metrics.csv").exists()
+
+
+def test_a_checkpoint_runs_no_code(properties, tmp_path):
+    recipe = property_recipe(properties)
+    fit(recipe, tmp_path, progress=False)
+    (tmp_path / "checkpoints").mkdir()
+    content = b"cos\nmkdir\n(V" + str(tmp_path / "owned").encode() + b"\ntR."
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(content)
+    with pytest.raises(Exception, match=r"(?i)weights.only"):
+        fit(recipe, tmp_path, resume=True, progress=False)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_settings_reach_lightning(properties, tmp_path):
+    recipe = property_recipe(
+        properties, optim={"clip": 0.3, "epochs": 4}, machine={"precision": "bf16-mixed"}
+    )
+    saver = run.SaveModel(tmp_path, {})
+    trainer = run._trainer(recipe, tmp_path, saver, progress=False)
+    assert trainer.gradient_clip_val == 0.3
+    assert trainer.max_epochs == 4
+    assert trainer.precision == "bf16-mixed"
+    spread = replace(recipe.machine, devices=2, strategy="ddp")
+    trainer = run._trainer(replace(recipe, machine=spread), tmp_path, saver, progress=False)
+    assert trainer.num_devices == 2
+
+
+def test_mixed_precision_gives_nearly_the_same(potential, tmp_path):
+    optim = {"epochs": 1}
+    exact = fit(potential_recipe(potential, optim=optim), tmp_path / "exact", progress=False)
+    short = {"precision": "bf16-mixed"}
+    recipe = potential_recipe(potential, optim=optim, machine=short)
+    mixed = fit(recipe, tmp_path / "mixed", progress=False)
+    for name, error in exact.card.errors.items():
+        assert mixed.card.errors[name]["mae"] == pytest.approx(error["mae"], rel=0.02)
+    assert mixed.card.errors["stress"]["mae"] != exact.card.errors["stress"]["mae"]
+
+
+def test_the_rate_rises_and_falls():
+    rates = [rate(step, 100, 0.1) for step in range(101)]
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == 1
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == LEAST_RATE
+    assert rates[10:] == sorted(rates[10:], reverse=True)
