@@ -161,9 +161,10 @@ class CrystalModel(nn.Module):
         leaf = graph.with_vector(graph.vector.detach().requires_grad_(derivatives))
         with torch.set_grad_enabled(derivatives):
             own = self.head.interaction(self.encoder(leaf), leaf)
+            summed = own.sum()
         forces = stress = None
         if derivatives:
-            forces, stress = (part.detach() for part in forces_and_stress(own.sum(), leaf))
+            forces, stress = (part.detach() for part in forces_and_stress(summed, leaf))
         energies = own.detach().double() + self.head.references(graph)
         total = sum_over_atoms(energies, graph)
         return EnergyResult(energies=energies, energy=total, forces=forces, stress=stress)

@@ -144,7 +144,8 @@ class Attention(nn.Module):
         pair_fall = pair_fall.index_add(0, near.pair.flatten(), fall.flatten(0, 1))[: rows.shape[0]]
         key, value = (table.index_select(0, near.sender) for table in (k, v))
         score, own = (q.index_select(0, rows) * key).sum(-1), (q * k).sum(-1)
-        weight, own = self._softmax(score, own, pair_fall, rows)
+        # Where precision is mixed, products are short and sums must not be.
+        weight, own = self._softmax(score.to(fall), own.to(fall), pair_fall, rows)
         y = own[..., None] * v
         y = y.index_add(0, rows, (weight * pair_fall)[..., None] * value)
         image = _take(weight, near.pair) * fall
