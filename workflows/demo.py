@@ -10,6 +10,7 @@ crystals the property model has not been trained on. The slab has no reference.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ PROPERTIES = {
 VOLUME = "V relaxed (Å³/atom)"
 
 
-def read_crystals() -> tuple[list[dict], list[Atoms]]:
+def read_crystals() -> tuple[list[dict[str, Any]], list[Atoms]]:
     """Read the crystals and what DFT says of them; a missing reference is NaN."""
     told = json.loads((FOLDER / "references.json").read_text(encoding="utf-8"))["crystals"]
     return told, [read(FOLDER / row["file"]) for row in told]
@@ -45,7 +46,9 @@ def shaken(atoms: Atoms, seed: int) -> Atoms:
     return shaken
 
 
-def tabulate(told: list[dict], predicted: pd.DataFrame, relaxed: list) -> pd.DataFrame:
+def tabulate(
+    told: list[dict[str, Any]], predicted: pd.DataFrame, relaxed: list[Any]
+) -> pd.DataFrame:
     """Put prediction and reference of every quantity side by side."""
     table = pd.DataFrame({"crystal": [Path(row["file"]).stem for row in told]})
     for name, label in PROPERTIES.items():
@@ -60,7 +63,7 @@ def tabulate(told: list[dict], predicted: pd.DataFrame, relaxed: list) -> pd.Dat
     return table
 
 
-def draw(table: pd.DataFrame, relaxed: list, path: Path) -> None:
+def draw(table: pd.DataFrame, relaxed: list[Any], path: Path) -> None:
     """Draw the relaxed crystals above, predictions against references below."""
     figure = Figure(figsize=(13, 6.5), layout="constrained")
     panels = figure.subplots(2, 6, height_ratios=[1.1, 1])
@@ -68,6 +71,7 @@ def draw(table: pd.DataFrame, relaxed: list, path: Path) -> None:
         repeat = (2, 2, 2) if len(result.atoms) < 3 else (1, 1, 1)
         plot_atoms(result.atoms.repeat(repeat), axes, rotation="80x,15y,0z", radii=0.5)
         axes.set_title(f"{name}\n{result.steps} steps to {result.fmax:.3f} eV/Å", fontsize=9)
+        axes.set_adjustable("datalim")
         axes.axis("off")
     for axes, label in zip(panels[1], [*PROPERTIES.values(), VOLUME], strict=False):
         reference, ours = table[f"{label} DFT"].astype(float), table[label].astype(float)
