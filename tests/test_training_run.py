@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import replace
 
 import pytest
@@ -234,6 +235,19 @@ def test_a_run_changes_no_global_state(properties, tmp_path):
     finally:
         torch.set_num_threads(1)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_gradient_that_is_not_finite_is_dropped(properties, tmp_path, monkeypatch, caplog):
+    step = Fitting.training_step
+
+    def ruined(self, batch, number):
+        loss = step(self, batch, number)
+        return loss * math.nan if self.global_step == 2 else loss
+
+    monkeypatch.setattr(Fitting, "training_step", ruined)
+    model = fit(property_recipe(properties), tmp_path, progress=False)
+    assert all(weight.isfinite().all() for weight in model.parameters())
+    assert "step 2 is left out" in caplog.text
 
 
 def test_energies_of_other_scales_start_from_fitted_references(potential):

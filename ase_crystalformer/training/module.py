@@ -1,17 +1,21 @@
 """The Lightning module: one step, one optimiser, errors in physical units."""
 
+import logging
 import math
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ase_crystalformer.data.loader import Batch
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.config import Optim
 from ase_crystalformer.training.objective import EnergyObjective, Errors, PropertyObjective
+
+LOGGER = logging.getLogger(__name__)
 
 #: References of foreign energy scales move this much faster than weights: they are of order eV.
 SHIFT_RATE = 10.0
@@ -37,6 +41,19 @@ class Fitting(LightningModule):
         loss = self.objective(self.model, *batch)
         self.log("loss", loss.detach(), prog_bar=True, batch_size=batch[0].crystals)
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient; one that is not finite would ruin every weight, and is dropped."""
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        slopes = [weight.grad for weight in self.parameters() if weight.grad is not None]
+        if not all(bool(slope.isfinite().all()) for slope in slopes):
+            optimizer.zero_grad()
+            LOGGER.warning("step %d is left out: its gradient is not finite", self.global_step)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the errors of the last validation."""
