@@ -173,9 +173,16 @@ def prepared(model: CrystalModel, device: str, dtype: Precision) -> CrystalModel
 
 
 def chosen_device(device: str) -> torch.device:
-    """Return the device of that name; ``"auto"`` is a CUDA device if there is one, else the CPU."""
+    """Return the device of that name; ``"auto"`` is a CUDA device if there is one, else the CPU.
+
+    Raises:
+        UnknownName: There is no such device here.
+    """
+    there = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(there[-1])
+    if device.partition(":")[0] not in there:
+        raise unknown_name("device", device, there)
     return torch.device(device)
 
 

@@ -84,3 +84,8 @@ def test_missing_files_are_named(tmp_path):
 def test_a_card_is_read_without_its_weights(shelf):
     (shelf / "crystalformer-potential.safetensors").write_bytes(b"no weights")
     assert describe("default").name == "tiny-potential"
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(UnknownName, match="There is no device named 'gpu'.*Known: auto, cpu"):
+        load_model("default", device="gpu")
