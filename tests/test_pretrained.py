@@ -87,5 +87,5 @@ def test_a_card_is_read_without_its_weights(shelf):
 
 
 def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(UnknownName, match="There is no device named 'gpu'.*Known: auto, cpu"):
+    with pytest.raises(UnknownName, match=r"There is no device named 'gpu'.*Known: auto, cpu"):
         load_model("default", device="gpu")

@@ -82,10 +82,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            left = self.width % self.heads
-            raise ValueError(
-                f"heads must divide width, but {self.width} / {self.heads} leaves {left}."
-            )
+            raise ValueError(f"heads must divide width; {self.heads} do not divide {self.width}.")
         if self.mode == "paper" and (self.norm or self.degree):
             raise ValueError("norm and degree are extensions of smooth mode; mode is 'paper'.")
 
