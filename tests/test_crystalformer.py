@@ -218,7 +218,7 @@ def test_neighbours_matter(wurtzite):
 
 
 def test_heads_must_divide_width():
-    with pytest.raises(ValueError, match="10 / 4 leaves 2"):
+    with pytest.raises(ValueError, match="4 do not divide 10"):
         Config(width=10, heads=4)
 
 
