@@ -29,12 +29,8 @@ from ase_crystalformer.heads import (
 )
 from ase_crystalformer.model_file import read_model_file, write_model_file
 from ase_crystalformer.neighbours import build
-from ase_crystalformer.orbits import reduce
 from ase_crystalformer.quantities import Quantities, energy_quantities, property_quantities
 from ase_crystalformer.targets import Target
-
-#: Atoms from which on finding the symmetry of a crystal costs a CPU less than it saves.
-MANY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +166,7 @@ class CrystalModel(nn.Module):
         return EnergyResult(energies=energies, energy=total, forces=forces, stress=stress)
 
     def draw(self, structure: Any) -> CrystalGraph:
-        """Draw the graph this model reads; equivalent atoms once, where that saves time.
+        """Draw the graph this model reads.
 
         Raises:
             BadStructure: if it cannot be computed.
@@ -178,9 +174,6 @@ class CrystalModel(nn.Module):
         """
         graph = build(structure, self.encoder.rule)
         self.check_elements(graph.species)
-        slow = self.device.type == "cpu" and graph.atoms >= MANY
-        if slow and self.targets and self.encoder.claims.orbits is True:
-            return reduce(graph, tolerance=1e-4)
         return graph
 
     def each(

@@ -143,18 +143,6 @@ def test_a_batch_predicts_what_singles_do(crystals):
         assert ("stress" in found) == atoms.pbc.all()
 
 
-def test_equivalent_atoms_are_computed_once_and_count_each(rocksalt, perovskite):
-    model = tiny_properties().double()
-    cell = rocksalt.repeat((2, 2, 3))
-    assert model.draw(cell).atoms == 2
-    moved = cell.copy()
-    moved.rattle(1e-3, seed=0)
-    assert model.draw(moved).atoms == 24
-    small, large, odd = model.predict([rocksalt, cell, moved])
-    assert large["band_gap"] == pytest.approx(small["band_gap"], rel=1e-9)
-    assert odd["band_gap"] == pytest.approx(small["band_gap"], rel=1e-2)
-
-
 def test_one_bad_structure_fails_alone(rocksalt, diamond, fcc):
     rocksalt.symbols[0] = "Xe"
     found = dict(tiny_potential().each([diamond, None, rocksalt, fcc]))

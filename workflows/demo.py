@@ -71,7 +71,10 @@ def draw(table: pd.DataFrame, relaxed: list[Any], path: Path) -> None:
         repeat = (2, 2, 2) if len(result.atoms) < 3 else (1, 1, 1)
         plot_atoms(result.atoms.repeat(repeat), axes, rotation="80x,15y,0z", radii=0.5)
         axes.set_title(f"{name}\n{result.steps} steps to {result.fmax:.3f} eV/Å", fontsize=9)
-        axes.set_adjustable("datalim")
+        (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+        half = max(right - left, high - low) / 2
+        axes.set_xlim((left + right) / 2 - half, (left + right) / 2 + half)
+        axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
         axes.axis("off")
     for axes, label in zip(panels[1], [*PROPERTIES.values(), VOLUME], strict=False):
         reference, ours = table[f"{label} DFT"].astype(float), table[label].astype(float)
