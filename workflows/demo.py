@@ -65,7 +65,7 @@ def tabulate(
 
 def draw(table: pd.DataFrame, relaxed: list[Any], path: Path) -> None:
     """Draw the relaxed crystals above, predictions against references below."""
-    figure = Figure(figsize=(13, 6.5), layout="constrained")
+    figure = Figure(figsize=(13, 5.6), layout="constrained")
     panels = figure.subplots(2, 6, height_ratios=[1.1, 1])
     for axes, name, result in zip(panels[0], table["crystal"], relaxed, strict=True):
         repeat = (2, 2, 2) if len(result.atoms) < 3 else (1, 1, 1)
