@@ -75,6 +75,11 @@ class CrystalformerCalculator(Calculator):
         self._pairs = VerletList(self.model.encoder.rule)
         self._property_model = property_model
         self._properties = _properties_of(property_model)
+        if set(self._properties) & set(ENERGY_PROPERTIES):
+            raise ValueError(
+                f"property_model is {_name_of(property_model)!r}, a potential. Give it as model; "
+                "property_model is what predicts band gaps and the like."
+            )
         self._predicted: tuple[Atoms, Quantities] | None = None
         self._derivatives = False
         self.implemented_properties = [*ENERGY_PROPERTIES, *self._properties]

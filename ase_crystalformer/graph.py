@@ -84,6 +84,12 @@ class CrystalGraph:
             moved[field.name] = tensor.to(device=device, dtype=cast)
         return type(self)(**moved)
 
+    def recorded(self) -> "CrystalGraph":
+        """Return a graph autograd can use, even if this one was made in inference mode."""
+        if not self.vector.is_inference():
+            return self
+        return CrystalGraph(**{f.name: getattr(self, f.name).clone() for f in fields(self)})
+
     def with_vector(self, vector: Float[Tensor, "edges 3"]) -> "CrystalGraph":
         """Return the same graph around other edge vectors, e.g. a leaf to differentiate."""
         return replace(self, vector=vector)

@@ -114,11 +114,20 @@ def forces_and_stress(
     Both come from one gradient.
     """
     if graph.edges == 0:
-        return graph.positions * 0, graph.cell * 0 / graph.volume[:, None, None]
+        return graph.positions * 0, _per_volume(graph.cell * 0, graph)
     (slope,) = torch.autograd.grad(energy, graph.vector, create_graph=create_graph)
     forces = torch.zeros_like(graph.positions).index_add(0, graph.receiver, slope)
     forces = forces.index_add(0, graph.sender, -slope)
     virial = graph.vector[:, :, None] * slope[:, None, :]
     total = torch.zeros_like(graph.cell).index_add(0, graph.crystal[graph.receiver], virial)
-    stress = (total + total.mT) / (2 * graph.volume[:, None, None])
-    return forces, stress
+    return forces, _per_volume((total + total.mT) / 2, graph)
+
+
+def _per_volume(
+    virial: Float[Tensor, "crystals 3 3"], graph: CrystalGraph
+) -> Float[Tensor, "crystals 3 3"]:
+    """Divide by the volume; NaN where there is none, and no NaN in its gradient."""
+    flat = (graph.volume == 0)[:, None, None]
+    return (virial / graph.volume[:, None, None].masked_fill(flat, 1.0)).masked_fill(
+        flat, torch.nan
+    )

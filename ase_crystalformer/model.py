@@ -50,7 +50,7 @@ class Card:
 
     name: str = "untrained"
     summary: str = ""
-    licence: str = "MIT"
+    licence: str = "not stated"
     citations: tuple[str, ...] = ()
     elements: tuple[int, ...] = ()
     data: tuple[str, ...] = ()
@@ -154,13 +154,13 @@ class CrystalModel(nn.Module):
                 f"{self.card.name!r} predicts {', '.join(t.name for t in self.targets)}; it has no "
                 "energy, forces or stress. Use a potential, e.g. 'default'."
             )
-        leaf = graph.with_vector(graph.vector.detach().requires_grad_(derivatives))
-        with torch.set_grad_enabled(derivatives):
+        with torch.inference_mode(False), torch.set_grad_enabled(derivatives):
+            graph = graph.recorded()
+            leaf = graph.with_vector(graph.vector.detach().requires_grad_(derivatives))
             own = self.head.interaction(self.encoder(leaf), leaf)
-            summed = own.sum()
-        forces = stress = None
-        if derivatives:
-            forces, stress = (part.detach() for part in forces_and_stress(summed, leaf))
+            forces = stress = None
+            if derivatives:
+                forces, stress = (part.detach() for part in forces_and_stress(own.sum(), leaf))
         energies = own.detach().double() + self.head.references(graph)
         total = sum_over_atoms(energies, graph)
         return EnergyResult(energies=energies, energy=total, forces=forces, stress=stress)

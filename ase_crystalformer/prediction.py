@@ -67,7 +67,7 @@ def predict(
 def as_list(structures: Any) -> list[Any]:
     """List structures; one on its own, which is an iterable of its atoms, is a list of one."""
     single = ("get_atomic_numbers", "lattice_mat", "cart_coords", "species")
-    if any(hasattr(structures, name) for name in single):
+    if isinstance(structures, str | Path) or any(hasattr(structures, name) for name in single):
         return [structures]
     return list(structures)
 

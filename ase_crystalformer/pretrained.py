@@ -73,8 +73,9 @@ def load_model(
         UnknownName: There is no such model and no such file.
         BadModelFile: A file is missing, truncated, altered, or of another kind.
     """
-    model = CrystalModel.load(find_model(name))
-    return prepared(model, device, dtype)
+    with torch.inference_mode(False):  # Else a model loaded inside it could never give forces.
+        model = CrystalModel.load(find_model(name))
+        return prepared(model, device, dtype)
 
 
 def shared_model(
@@ -162,6 +163,8 @@ def find_model(name: str | Path) -> Path:
 
 def prepared(model: CrystalModel, device: str, dtype: Precision) -> CrystalModel:
     """Put a model on a device, in a precision, its weights fixed."""
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype is {dtype!r}; it is 'float32' or 'float64'.")
     if model.is_potential:
         reference = model.head.reference
         model = model.to(chosen_device(device), getattr(torch, dtype))

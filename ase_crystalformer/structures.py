@@ -1,6 +1,7 @@
 """Structures of other libraries, read into one plain record and checked on the way in."""
 
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,8 @@ def as_crystal(structure: Any) -> Crystal:
     """
     if isinstance(structure, Crystal):
         return structure
+    if isinstance(structure, str | PathLike):
+        raise BadStructure(f"{structure!r} is a name, not a structure. Read it first: ase.io.read.")
     if hasattr(structure, "get_atomic_numbers"):
         return _from_ase(structure)
     if hasattr(structure, "lattice_mat"):

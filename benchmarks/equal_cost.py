@@ -1,6 +1,6 @@
 """Which encoder learns most in the same time? Formation energies, equal minutes on one thread.
 
-    python benchmarks/equal_cost.py --data ../shared/data --minutes 4
+    python benchmarks/equal_cost.py --data data --minutes 2
 
 Every encoder is timed for one pass over the same small crystals of Materials Project, then trained
 for as many passes as fit the minutes, with the same optimiser, and judged on the official
@@ -76,7 +76,7 @@ def main() -> None:
     """Compare all encoders."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--minutes", type=float, default=4.0, help="training time of each encoder")
+    parser.add_argument("--minutes", type=float, default=2.0, help="training time of each encoder")
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
     parser.add_argument("--only", choices=ENCODERS, nargs="+", default=list(ENCODERS))
     chosen = parser.parse_args()

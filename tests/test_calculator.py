@@ -6,6 +6,7 @@ import pickle  # noqa: TID251
 
 import numpy as np
 import pytest
+import torch
 from ase import units
 from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
@@ -349,3 +350,11 @@ def test_ase_finds_the_calculator_as_a_plugin():
     (plugin,) = ase_plugin.__ase_plugins__
     assert plugin.name == "crystalformer"
     assert plugin.implementation is CrystalformerCalculator
+
+
+def test_forces_inside_inference_mode_are_the_same(crystal, calc):
+    usual = crystal.get_forces()
+    calc.reset()
+    with torch.inference_mode():
+        inside = crystal.get_forces()
+    assert np.array_equal(inside, usual)

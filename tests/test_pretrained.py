@@ -23,7 +23,7 @@ def test_models_are_listed_with_what_they_predict(shelf):
     assert potential.name == "tiny-potential"
     assert potential.units["stress"] == "eV/Å³"
     assert properties.units == {"band_gap": "eV", "bulk_modulus": "GPa"}
-    assert properties.licence == "MIT"
+    assert properties.licence == "not stated"
     assert potential.elements[:3] == ("H", "O", "Na")
     assert len(repr(properties)) < 200
 

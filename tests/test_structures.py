@@ -136,7 +136,12 @@ def test_a_disordered_site():
         as_crystal(alloy)
 
 
-@pytest.mark.parametrize("structure", [None, "Si.cif", 3.0, SimpleNamespace(sites=[])])
+def test_a_name_is_no_structure():
+    with pytest.raises(BadStructure, match=r"'Si.cif' is a name, not a structure. Read it first"):
+        as_crystal("Si.cif")
+
+
+@pytest.mark.parametrize("structure", [None, 3.0, SimpleNamespace(sites=[])])
 def test_what_is_no_structure(structure):
     with pytest.raises(BadStructure, match=r"Cannot read a .*\. Give ase\.Atoms"):
         as_crystal(structure)

@@ -144,8 +144,9 @@ def trail(monkeypatch):
 
 def by_decay(trail, decay):
     average = trail[0]
-    for weights in trail[1:]:
-        average = decay * average + (1 - decay) * weights
+    for number, weights in enumerate(trail[1:], 1):
+        kept = min(decay, (1 + number) / (10 + number))
+        average = kept * average + (1 - kept) * weights
     return average
 
 

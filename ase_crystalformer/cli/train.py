@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ase_crystalformer.cli.jobs import errors_told
+from ase_crystalformer.errors import MissingExtra
 
 EXAMPLE = """\b
 Example:
@@ -43,7 +44,12 @@ def train(
     A new run goes to runs/NAME. The folder holds the recipe as it was run, checkpoints, metrics and
     the model, which every other verb takes by its path.
     """
-    from ase_crystalformer.training.run import train as train_recipe
+    try:
+        from ase_crystalformer.training.run import train as train_recipe
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
+        ) from error
 
     overrides = list(overrides or ())
     if resume is None:

@@ -39,7 +39,9 @@ class Averaging(WeightAveraging):
             return average + (current - average) / (int(since) + 1)
         if self.optim.ema is None:
             return current
-        return average + (1 - self.optim.ema) * (current - average)
+        # A young average forgets faster: else a short run would keep its first, random weights.
+        decay = min(self.optim.ema, (1 + int(updates)) / (10 + int(updates)))
+        return average + (1 - decay) * (current - average)
 
 
 class Checkpoints(ModelCheckpoint):

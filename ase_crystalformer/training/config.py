@@ -82,7 +82,8 @@ class Optim:
         warmup: Share of the run in which the rate rises; then it falls along a cosine to zero.
         weight_decay: Of matrices; biases and norms are not decayed.
         clip: Largest norm of the gradient.
-        ema: Decay of the running average of the weights, which is what is saved; None for none.
+        ema: Decay of the running average of the weights, which is what is saved, less at
+            first; 0 for none.
         swa_last: Share of the run, at its end, over which the weights saved are a plain mean.
     """
 
@@ -92,7 +93,7 @@ class Optim:
     warmup: Fraction = 0.05
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
     clip: Positive = 1.0
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
+    ema: Fraction | None = 0.999
     swa_last: Fraction = 0.0
 
 

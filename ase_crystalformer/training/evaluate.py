@@ -140,6 +140,9 @@ def _computable(
 ) -> NDArray[np.int64]:
     """Number the crystals of a split whose elements the model knows."""
     which = np.arange(len(packed)) if split is None else packed.where(split)
+    if (np.asarray(packed.arrays["split"]) < 0).all() and split is not None:
+        LOGGER.warning("These crystals are in no split: all %d are judged.", len(packed))
+        which = np.arange(len(packed))
     present = compositions(packed, which, 118) > 0
     if model.card.elements:
         present[:, list(model.card.elements)] = False

@@ -66,10 +66,11 @@ def train(
     """
     read = read_recipe(recipe, overrides)
     folder = Path(runs) / read.name
-    if (folder / "recipe.json").exists() and not resume:
+    begun = (folder / "checkpoints" / "last.ckpt").exists() or (folder / "model.json").exists()
+    if begun and not resume:
         raise BadRecipe(
-            f"{folder} holds a run already. Continue it with --resume, or train under another name:"
-            " --set name='\"another\"'."
+            f"{folder} holds a run already. If it was cut off, continue it with --resume {folder}; "
+            "or train under another name: --set name='\"another\"'."
         )
     fit(read, folder, resume=resume, progress=progress)
     return folder
@@ -132,6 +133,7 @@ def _trainer(recipe: Recipe, folder: Path, saver: SaveModel, progress: bool) -> 
             filename="last",
             train_time_interval=timedelta(minutes=machine.checkpoint_minutes),
             enable_version_counter=False,
+            save_on_exception=True,
         )
     )
     return Trainer(
