@@ -238,6 +238,12 @@ def test_a_run_changes_no_global_state(properties, tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_finished_run_goes_on_for_more_epochs(properties, tmp_path):
+    fit(property_recipe(properties, optim={"epochs": 2}), tmp_path, progress=False)
+    fit(property_recipe(properties, optim={"epochs": 3}), tmp_path, resume=True, progress=False)
+    assert CrystalModel.load(tmp_path / "model").card.training["epochs"] == 3
+
+
 def test_a_gradient_that_is_not_finite_is_dropped(properties, tmp_path, monkeypatch, caplog):
     step = Fitting.training_step
 
@@ -322,6 +328,7 @@ def test_what_was_run_is_not_overwritten_and_metrics_are_kept(properties, tmp_pa
     folder = train(recipe, runs=tmp_path / "runs", progress=False)
     with pytest.raises(BadRecipe, match="holds a run already"):
         train(recipe, runs=tmp_path / "runs", progress=False)
+    (folder / "checkpoints" / "last.ckpt").unlink()
     with pytest.raises(BadRecipe, match="no checkpoint to continue from"):
         train(recipe, runs=tmp_path / "runs", resume=True, progress=False)
     often = ["machine.checkpoint_minutes=1e-6", "name='often'"]
@@ -337,7 +344,6 @@ def test_what_was_run_is_not_overwritten_and_metrics_are_kept(properties, tmp_pa
 def test_a_checkpoint_runs_no_code(properties, tmp_path):
     recipe = property_recipe(properties)
     fit(recipe, tmp_path, progress=False)
-    (tmp_path / "checkpoints").mkdir()
     content = b"cos\nmkdir\n(V" + str(tmp_path / "owned").encode() + b"\ntR."
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(content)
     with pytest.raises(Exception, match=r"(?i)weights.only"):

@@ -103,6 +103,7 @@ def fit(
         module = Fitting(model, objective, recipe.optim)
         trainer = _trainer(recipe, folder, saver, progress)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
         if len(data.val) == 0 and trainer.is_global_zero:
             saver.save(module, {}, recipe.optim.epochs)
     return model.eval()
