@@ -108,6 +108,24 @@ def test_a_broken_run_resumes_as_if_unbroken(potential, tmp_path, stop_after, st
     assert resumed.card.errors == unbroken.card.errors
 
 
+def test_a_run_broken_while_it_is_judged_resumes_as_if_unbroken(potential, tmp_path, monkeypatch):
+    recipe = potential_recipe(
+        potential, optim={"budget": 150, "ema": 0.9}, machine={"checkpoint_minutes": 1e-6}
+    )
+    unbroken = fit(recipe, tmp_path / "unbroken", progress=False)
+    judge = Fitting.validation_step
+
+    def broken(self, batch, index):
+        raise Stopped
+
+    monkeypatch.setattr(Fitting, "validation_step", broken)
+    with pytest.raises(Stopped):
+        fit(recipe, tmp_path / "broken", progress=False)
+    monkeypatch.setattr(Fitting, "validation_step", judge)
+    resumed = fit(recipe, tmp_path / "broken", resume=True, progress=False)
+    assert_same_weights(unbroken, resumed)
+
+
 def test_a_resumed_run_sees_every_crystal_once_in_an_epoch(
     properties, tmp_path, stop_after, monkeypatch
 ):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ Write: TypeAlias = Callable[["DataFrame", Sequence["Atoms | None"]], None]
 """Takes rows of results and, for formats that hold them, their structures."""
 
 
-class Writer:
+class Writer(ABC):
     """An open file that grows by rows of results and, if its format can, their structures."""
 
     def __init__(self, file: IO[Any]) -> None:
@@ -32,11 +33,11 @@ class Writer:
         self.file.flush()
         self.started = True
 
+    @abstractmethod
     def append(self, rows: "DataFrame", structures: Sequence["Atoms | None"]) -> None:
         """Append rows."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most formats need nothing at the end
         """Make what was written a whole file."""
 
 

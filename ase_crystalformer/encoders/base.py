@@ -1,5 +1,6 @@
 """What an encoder is, what it promises, and what it returns."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class AtomFeatures:
     invariant: Float[Tensor, "atoms width"]
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Crystal graph in, atom features out; knows no target and never pools.
 
     A subclass sets ``config`` (a frozen dataclass), ``width``, ``rule`` (which pairs are edges),
@@ -77,6 +78,6 @@ class Encoder(nn.Module):
     claims: Claims
     citation: str
 
+    @abstractmethod
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         """Describe every atom of the graph."""
-        raise NotImplementedError

@@ -45,15 +45,21 @@ class Averaging(WeightAveraging):
 
 
 class Checkpoints(ModelCheckpoint):
-    """Write ``last.ckpt`` every few minutes, but never between an epoch's last step and its end.
+    """Write ``last.ckpt`` every few minutes and when a run breaks, but never around an epoch's end.
 
-    There the state is neither inside an epoch nor between two: the next step writes it.
+    Between the last step of an epoch and the next one the state is neither inside an epoch nor
+    between two, and the model may hold averaged weights: the next step writes it.
     """
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Write the state, if it is time."""
         if not trainer.is_last_batch:
             super().on_train_batch_end(trainer, *args)
+
+    def on_exception(self, trainer: Trainer, *args: Any) -> None:
+        """Write the state of a run that breaks inside an epoch."""
+        if not trainer.is_last_batch:
+            super().on_exception(trainer, *args)
 
 
 class SaveModel(Callback):

@@ -87,6 +87,7 @@ def fit(
         recipe: See ``training.config``.
         folder: Of the run.
         resume: Continue from ``checkpoints/last.ckpt``; the trajectory is that of an unbroken run.
+            A finished run goes on from its averaged weights if the recipe asks for more epochs.
         progress: Show a progress bar with errors in physical units.
 
     Returns:
