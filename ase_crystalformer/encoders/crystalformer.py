@@ -32,6 +32,7 @@ from torch.nn import functional
 from ase_crystalformer.encoders.base import AtomFeatures, Broken, Claims, Encoder
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Radius
+from ase_crystalformer.nn.attention import fading_softmax
 from ase_crystalformer.nn.blocks import EdgeBlocks
 from ase_crystalformer.nn.harmonics import COMPONENTS, harmonics
 from ase_crystalformer.nn.moments import MomentInvariants
@@ -43,9 +44,6 @@ CITATION = """@inproceedings{taniai2024crystalformer,
             Saito, Kotaro and Ushiku, Yoshitaka and Ono, Kanta},
   booktitle = {International Conference on Learning Representations}, year = {2024}
 }"""
-
-#: Decay below which a pair may be forgotten: its inverse is still a number in float32.
-FAINTEST = 1e-30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +140,7 @@ class Attention(nn.Module):
         key, value = (table.index_select(0, near.sender) for table in (k, v))
         score, own = (q.index_select(0, rows) * key).sum(-1), (q * k).sum(-1)
         # Where precision is mixed, products are short and sums must not be.
-        weight, own = self._softmax(score.to(fall), own.to(fall), pair_fall, rows)
+        weight, own = fading_softmax(score.to(fall), pair_fall, rows, own.to(fall))
         y = own[..., None] * v
         y = y.index_add(0, rows, (weight * pair_fall)[..., None] * value)
         image = _take(weight, near.pair) * fall
@@ -163,23 +161,6 @@ class Attention(nn.Module):
             rho = 0.5 + 0.5 / math.log(2) * functional.softplus(2 * a)
         exponent = near.decay[..., None] * rho.index_select(0, near.blocks.receiver)[:, None]
         return near.envelope[..., None] * torch.exp(-exponent)
-
-    @staticmethod
-    def _softmax(
-        score: Float[Tensor, "pairs heads"],
-        own: Float[Tensor, "atoms heads"],
-        fall: Float[Tensor, "pairs heads"],
-        rows: Int[Tensor, " pairs"],
-    ) -> tuple[Float[Tensor, "pairs heads"], Float[Tensor, "atoms heads"]]:
-        """Weights per unit of decay for every pair, and the weight of the atom itself."""
-        index = rows[:, None].expand_as(score)
-        # The largest term, decay included: else a high score far away leaves 0 / 0.
-        term = torch.where(fall > FAINTEST, score + fall.clamp(min=FAINTEST).log(), -torch.inf)
-        largest = own.detach().scatter_reduce(0, index, term.detach(), "amax")
-        score = (score - largest.index_select(0, rows)).clamp(max=-math.log(FAINTEST))
-        weight, own = torch.exp(score), torch.exp(own - largest)
-        total = own.index_add(0, rows, weight * fall)
-        return weight / total.index_select(0, rows), own / total
 
     def _moments(
         self,
