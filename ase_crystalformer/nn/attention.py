@@ -39,7 +39,6 @@ def fading_softmax(
     largest = torch.where(largest.isfinite(), largest, 0)
     score = (score - largest.index_select(0, receiver)).clamp(max=-math.log(FAINTEST))
     weight, own = torch.exp(score), torch.exp(own - largest)
-    total = own.index_add(0, receiver, weight * fade).clamp(
-        min=0.5
-    )  # at least about one, but for an atom alone
+    # A sum is one at least, but for an atom alone.
+    total = own.index_add(0, receiver, weight * fade).clamp(min=0.5)
     return weight / total.index_select(0, receiver), own / total

@@ -13,8 +13,8 @@ COMPONENTS = {0: 0, 1: 3, 2: 8, 3: 15}
 def harmonics(unit: Float[Tensor, "*shape 3"], degree: int) -> Float[Tensor, "*shape components"]:
     r"""Evaluate :math:`Y_{lm}` for :math:`l = 1 \dots` ``degree``, component-normalised.
 
-    Component normalisation: :math:`\sum_m Y_{lm}^2 = 2l + 1`. Order, signs and axis (y) are those of
-    e3nn, so that ``nn.coupling`` fits.
+    Component normalisation: :math:`\sum_m Y_{lm}^2 = 2l + 1`. Order, signs and axis (y) are those
+    of e3nn, so that ``nn.coupling`` fits.
     """
     x, y, z = unit.unbind(-1)
     parts = []
