@@ -37,8 +37,8 @@ class ExponentialBasis(nn.Module):
         \mu_k \in [e^{-r_c}, 1], \quad \beta = (2 (1 - e^{-r_c}) / K)^{-2}
 
     with :math:`\mu_k` equally spaced and, in the smallest, :math:`r_c` in Å, as published: centres
-    fit the distances only for a cutoff of 5 Å. ``matched`` has :math:`e^{-5}` in its place, the same
-    at 5 Å and right elsewhere.
+    fit the distances only for a cutoff of 5 Å. ``matched`` has :math:`e^{-5}` in its place, the
+    same at 5 Å and right elsewhere.
 
     Args:
         size: Number of functions :math:`K`.
