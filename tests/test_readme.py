@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ase_crystalformer import list_models
-from ase_crystalformer.encoders import ENCODERS
+from ase_crystalformer.encoders import ENCODERS, modes
 from ase_crystalformer.encoders.base import Approximate
 
 README = Path(__file__).parents[1] / "README.md"
@@ -22,7 +22,7 @@ def claims_table() -> str:
     head = ["encoder", "mode", *(law.replace("_", " ") for law in LAWS)]
     rows = [head, ["---", "---", *[":-:"] * len(LAWS)]]
     for name, (encoder, config) in ENCODERS.items():
-        for mode in ("smooth", "paper"):
+        for mode in modes(config):
             claims = encoder(config(mode=mode)).claims
             rows.append([f"`{name}`", mode, *(_mark(getattr(claims, law)) for law in LAWS)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

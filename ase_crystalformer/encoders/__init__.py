@@ -1,7 +1,7 @@
 """Encoders by name: one paper, one file, one line here."""
 
 from ase_crystalformer.encoders import crystalformer, ecomformer, icomformer
-from ase_crystalformer.encoders.base import AtomFeatures, Claims, Encoder
+from ase_crystalformer.encoders.base import AtomFeatures, Claims, Encoder, modes
 
 #: name -> (encoder class, its configuration class)
 ENCODERS: dict[str, tuple[type[Encoder], type]] = {
@@ -10,4 +10,4 @@ ENCODERS: dict[str, tuple[type[Encoder], type]] = {
     "icomformer": (icomformer.IComFormer, icomformer.Config),
 }
 
-__all__ = ["ENCODERS", "AtomFeatures", "Claims", "Encoder"]
+__all__ = ["ENCODERS", "AtomFeatures", "Claims", "Encoder", "modes"]

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -81,3 +81,8 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         """Describe every atom of the graph."""
+
+
+def modes(config: type) -> tuple[str, ...]:
+    """List the modes a configuration allows: ``smooth``, and ``paper`` where there is a paper."""
+    return get_args(get_type_hints(config)["mode"])

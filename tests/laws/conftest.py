@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from ase_crystalformer.encoders import ENCODERS, Encoder
+from ase_crystalformer.encoders import ENCODERS, Encoder, modes
 from ase_crystalformer.testing import laws_for, randomised
 
 #: Values for whichever of these fields a configuration has.
@@ -24,12 +24,14 @@ SMALL = {
     "vectors": 2,
 }
 
-MODES = ("smooth", "paper")
-
 #: Further flavours worth a run of their own.
 FLAVOURS = {"crystalformer-angular": ("crystalformer", {"norm": True, "degree": 3})}
 
-CASES = {f"{name}-{mode}": (name, {"mode": mode}) for name in ENCODERS for mode in MODES} | FLAVOURS
+CASES = {
+    f"{name}-{mode}": (name, {"mode": mode})
+    for name, (_, config) in ENCODERS.items()
+    for mode in modes(config)
+} | FLAVOURS
 
 
 def small(case: str) -> Encoder:
