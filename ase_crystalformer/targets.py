@@ -89,6 +89,7 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target(name="formation_energy_per_atom", unit="eV/atom"),
+        Target(name="formation_energy_per_cell", unit="eV per cell of five atoms"),
         Target(name="energy_per_atom", unit="eV/atom"),
         Target(name="band_gap", unit="eV", kind="gap"),
         Target(name="bulk_modulus", unit="GPa", kind="log10"),

@@ -27,7 +27,10 @@ class Data:
     Attributes:
         packed: Folder of a packed set; made from ``source`` if it does not exist.
         source: ``properties`` or ``potential`` (the mixtures of the bundled models), the name of a
-            data set, or a file of the user's own. One without splits gets 5 % set aside.
+            data set, or a file of the user's own. One without splits gets 5 % set aside: whole runs
+            of frames where frames follow each other, else single crystals.
+        fold: Of a MatBench set, the official fold whose rows are the test; 5 % of the others are
+            set aside for validation.
         directory: Where data sets of that name lie.
         largest: By source, leave crystals of more atoms out of the packed set.
         largest_crystal: Leave out crystals of more atoms than this (of orbits, in a set packed by
@@ -38,6 +41,7 @@ class Data:
     packed: Path
     source: str | None = None
     directory: Path | None = None
+    fold: Annotated[int, Field(ge=0, le=4)] | None = None
     largest: dict[str, Count] = field(default_factory=dict)
     largest_crystal: Count | None = None
     share: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)

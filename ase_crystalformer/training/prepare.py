@@ -72,11 +72,24 @@ def _encoder(recipe: Recipe) -> Encoder:
 
 def _crystals(recipe: Recipe) -> Iterator[LabelledCrystal]:
     """Read the source, each crystal in a part of the data."""
-    from ase_crystalformer.data.holdout import split_by_name
-
-    for crystal in _source(recipe):
+    for crystal in _in_parts(recipe):
         if crystal.atoms <= recipe.data.largest.get(crystal.source, crystal.atoms):
-            yield crystal.in_split(crystal.split or split_by_name(crystal.id, recipe.seed))
+            yield crystal
+
+
+def _in_parts(recipe: Recipe) -> Iterator[LabelledCrystal]:
+    """Give every crystal of the source its part."""
+    from ase_crystalformer.data.holdout import split_by_block, split_by_fold, split_by_name
+    from ase_crystalformer.data.potential import RUNS
+
+    crystals, seed = _source(recipe), recipe.seed
+    if recipe.data.fold is not None:
+        yield from split_by_fold(crystals, recipe.data.fold, seed=seed)
+    elif recipe.data.source in RUNS:
+        yield from split_by_block(crystals, seed)
+    else:
+        for crystal in crystals:
+            yield crystal.in_split(crystal.split or split_by_name(crystal.id, seed))
 
 
 def _source(recipe: Recipe) -> Iterator[LabelledCrystal]:

@@ -1,0 +1,51 @@
+"""Packing the data of a recipe: every crystal in its part."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.readers import load
+from ase_crystalformer.training.config import check_recipe
+from ase_crystalformer.training.prepare import prepare
+from tests.small_runs import MODEL, SAMPLES
+
+
+def packed(tmp_path, source, **told):
+    """Pack a set as a recipe would."""
+    data = {"packed": tmp_path / "set", "source": source, "directory": SAMPLES}
+    data |= told.pop("data", {})
+    return prepare(check_recipe({"name": "x", "model": MODEL, "data": data, **told}))
+
+
+def parts(packed: PackedCrystals) -> Counter:
+    return Counter({name: len(packed.where(name)) for name in ("train", "val", "test")})
+
+
+def test_a_fold_is_the_test_part(tmp_path):
+    target = ["formation_energy_per_cell"]
+    made = packed(tmp_path, "matbench_perovskites", targets=target, data={"fold": 1})
+    rows = list(load("matbench_perovskites", SAMPLES))
+    tested = {row.id for row in rows if row.info["fold_test"] == "1"}
+    ids = np.array(made.ids)
+    assert set(ids[made.where("test")]) == tested
+    assert parts(made).total() == len(rows)
+
+
+def test_frames_that_follow_each_other_are_set_aside_in_runs(tmp_path):
+    made = packed(tmp_path, "monbtaw", energy={})
+    held = made.where("val")
+    assert parts(made)["val"] == len(held) > 0
+    series = [made.ids[number].rpartition("/")[0] for number in held]
+    for name in set(series):
+        numbers = [n for n, other in zip(held, series, strict=True) if other == name]
+        assert np.ptp(numbers) == len(numbers) - 1
+
+
+@pytest.mark.parametrize("fold", [-1, 5, "first"])
+def test_there_are_five_folds(tmp_path, fold):
+    from ase_crystalformer.errors import BadRecipe
+
+    with pytest.raises(BadRecipe, match="fold"):
+        packed(tmp_path, "matbench_perovskites", targets=["band_gap"], data={"fold": fold})
