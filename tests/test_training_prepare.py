@@ -7,6 +7,7 @@ import pytest
 
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.config import check_recipe
 from ase_crystalformer.training.prepare import prepare
 from tests.small_runs import MODEL, SAMPLES
@@ -45,7 +46,15 @@ def test_frames_that_follow_each_other_are_set_aside_in_runs(tmp_path):
 
 @pytest.mark.parametrize("fold", [-1, 5, "first"])
 def test_there_are_five_folds(tmp_path, fold):
-    from ase_crystalformer.errors import BadRecipe
-
     with pytest.raises(BadRecipe, match="fold"):
         packed(tmp_path, "matbench_perovskites", targets=["band_gap"], data={"fold": fold})
+
+
+def test_an_encoder_that_needs_every_atom_refuses_a_set_by_symmetry(tmp_path):
+    target = ["formation_energy_per_cell"]
+    assert packed(tmp_path, "matbench_perovskites", targets=target).meta["by_symmetry"]
+    model = {"cutoff": MODEL["cutoff"], "width": 16}
+    with pytest.raises(BadRecipe, match="one atom of each orbit"):
+        packed(
+            tmp_path, "matbench_perovskites", targets=target, encoder="ecomformer", model=model
+        )

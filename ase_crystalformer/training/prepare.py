@@ -48,8 +48,14 @@ def check_rule(packed: PackedCrystals, encoder: Encoder, whose: str) -> None:
     """Refuse a set whose graphs are not those the encoder reads.
 
     Raises:
-        BadRecipe: Naming both rules.
+        BadRecipe: Naming both rules; or one atom stands for its orbit, which the encoder cannot do.
     """
+    if packed.meta["by_symmetry"] and encoder.claims.orbits is not True:
+        raise BadRecipe(
+            f"{packed.folder} keeps one atom of each orbit, which {whose} cannot learn from "
+            f"({encoder.claims.orbits.because}). Name another folder in data.packed, and "
+            "data.source to pack it from."
+        )
     wanted = rule_dict(encoder.rule)
     if packed.meta["rule"] != wanted:
         raise BadRecipe(
