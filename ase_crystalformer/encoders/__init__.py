@@ -1,6 +1,6 @@
 """Encoders by name: one paper, one file, one line here."""
 
-from ase_crystalformer.encoders import crystalformer, ecomformer, icomformer
+from ase_crystalformer.encoders import crystalformer, ecomformer, icomformer, plain
 from ase_crystalformer.encoders.base import AtomFeatures, Claims, Encoder, modes
 
 #: name -> (encoder class, its configuration class)
@@ -8,6 +8,7 @@ ENCODERS: dict[str, tuple[type[Encoder], type]] = {
     "crystalformer": (crystalformer.Crystalformer, crystalformer.Config),
     "ecomformer": (ecomformer.EComFormer, ecomformer.Config),
     "icomformer": (icomformer.IComFormer, icomformer.Config),
+    "plain": (plain.Plain, plain.Config),
 }
 
 __all__ = ["ENCODERS", "AtomFeatures", "Claims", "Encoder", "modes"]

@@ -22,6 +22,7 @@ SMALL = {
     "moments": 4,
     "scalars": 8,
     "vectors": 2,
+    "token": 16,
 }
 
 #: Further flavours worth a run of their own.
