@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from ase_crystalformer.data.loader import Batch, EdgeBudgetSampler, loader, work
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.training.augment import orthogonal, turned
 from ase_crystalformer.training.config import Recipe
 
 
@@ -56,6 +57,14 @@ class PackedData(LightningDataModule):
         """Move a batch to where the model is."""
         graph, labels = batch
         return graph.to(device), {name: tensor.to(device) for name, tensor in labels.items()}
+
+    def on_after_batch_transfer(self, batch: Batch, _: int) -> Batch:
+        """Turn each training crystal, if asked; the step says how, so that resuming is exact."""
+        trainer = self.trainer
+        if not (self.recipe.data.augment and trainer.training):
+            return batch
+        seed = (self.recipe.seed, trainer.global_step, trainer.global_rank)
+        return turned(batch, orthogonal(batch[0].crystals, seed))
 
     def _sampler(self, *, training: bool) -> EdgeBudgetSampler:
         return EdgeBudgetSampler(

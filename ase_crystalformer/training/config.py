@@ -36,6 +36,8 @@ class Data:
         largest_crystal: Leave out crystals of more atoms than this (of orbits, in a set packed by
             symmetry).
         share: By source, which share of its crystals is drawn in each epoch; 1 unless named.
+        augment: Turn and mirror each training crystal at random, anew in every step. An encoder
+            that is equivariant learns nothing from it.
     """
 
     packed: Path
@@ -45,6 +47,7 @@ class Data:
     largest: dict[str, Count] = field(default_factory=dict)
     largest_crystal: Count | None = None
     share: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
+    augment: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
