@@ -7,6 +7,11 @@ if TYPE_CHECKING:
     from ase_crystalformer.calculator import CrystalformerCalculator
     from ase_crystalformer.featurizer import CrystalformerFeaturizer
     from ase_crystalformer.model import CrystalModel
+    from ase_crystalformer.monte_carlo.driver import MonteCarlo
+    from ase_crystalformer.monte_carlo.lattice import DoubleExchange, SpinLattice
+    from ase_crystalformer.monte_carlo.learning import self_learn
+    from ase_crystalformer.monte_carlo.occupations import Occupations
+    from ase_crystalformer.monte_carlo.spins import SpinTransformer
     from ase_crystalformer.prediction import predict
     from ase_crystalformer.pretrained import list_models, load_model
     from ase_crystalformer.relaxation import relax
@@ -15,20 +20,32 @@ __all__ = [
     "CrystalModel",
     "CrystalformerCalculator",
     "CrystalformerFeaturizer",
+    "DoubleExchange",
+    "MonteCarlo",
+    "Occupations",
+    "SpinLattice",
+    "SpinTransformer",
     "list_models",
     "load_model",
     "predict",
     "relax",
+    "self_learn",
 ]
 
 _HOMES = {
     "CrystalModel": "model",
     "CrystalformerCalculator": "calculator",
     "CrystalformerFeaturizer": "featurizer",
+    "DoubleExchange": "monte_carlo.lattice",
+    "MonteCarlo": "monte_carlo.driver",
+    "Occupations": "monte_carlo.occupations",
+    "SpinLattice": "monte_carlo.lattice",
+    "SpinTransformer": "monte_carlo.spins",
     "list_models": "pretrained",
     "load_model": "pretrained",
     "predict": "prediction",
     "relax": "relaxation",
+    "self_learn": "monte_carlo.learning",
 }
 
 

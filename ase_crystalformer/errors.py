@@ -46,6 +46,10 @@ class BadRecipe(CrystalformerError, ValueError):
     """A recipe has an unknown key, a wrong type or a value out of range."""
 
 
+class BadChain(CrystalformerError, ValueError):
+    """A Monte Carlo chain cannot start, go on or resume like this."""
+
+
 class MissingExtra(CrystalformerError, ImportError):
     """An optional dependency is needed for this and is not installed."""
 
