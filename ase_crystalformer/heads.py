@@ -1,13 +1,13 @@
 """From atom features to quantities: properties of a crystal, or energy with its derivatives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ase_crystalformer.encoders.base import AtomFeatures
+from ase_crystalformer.encoders.base import AtomFeatures, Encoder
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.repulsion import repulsion
 from ase_crystalformer.targets import Target
@@ -104,30 +104,71 @@ class EnergyHead(nn.Module):
         return self.reference[graph.species]
 
 
+def with_leaves(graph: CrystalGraph, encoder: Encoder, *, record: bool = True) -> CrystalGraph:
+    """Return the same graph around the tensors its energy is differentiated by.
+
+    They are the edge vectors; and positions and cell, if the encoder reads them. Without
+    ``record`` they require no gradient.
+    """
+
+    def leaf(tensor: Tensor) -> Tensor:
+        return tensor.detach().requires_grad_(record)
+
+    if not encoder.reads_positions:
+        return graph.with_vector(leaf(graph.vector))
+    return replace(
+        graph, vector=leaf(graph.vector), positions=leaf(graph.positions), cell=leaf(graph.cell)
+    )
+
+
 def forces_and_stress(
     energy: Float[Tensor, ""], graph: CrystalGraph, create_graph: bool = False
 ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "crystals 3 3"]]:
-    r"""Differentiate the total energy once, with respect to the edge vectors.
+    r"""Differentiate the total energy once, with respect to the leaves of the graph.
 
     Moving an atom moves the ends of its edges; straining a crystal strains all its edges, so
     :math:`\sigma = \tfrac1V \sum_e v_e \otimes \partial E / \partial v_e`.
-    Both come from one gradient.
+    Both come from one gradient. Where positions and cell are leaves too (``with_leaves``), they
+    move and are strained likewise, and add their part.
     """
+    if graph.positions.requires_grad:
+        return _of_all_leaves(energy, graph, create_graph)
     if graph.edges == 0:
         return graph.positions * 0, _per_volume(graph.cell * 0, graph)
     (slope,) = torch.autograd.grad(energy, graph.vector, create_graph=create_graph)
+    forces, virial = _of_edges(slope, graph)
+    return forces, _per_volume(virial, graph)
+
+
+def _of_edges(
+    slope: Float[Tensor, "edges 3"], graph: CrystalGraph
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "crystals 3 3"]]:
+    """Forces and symmetric virial of the derivatives by edge vectors."""
     forces = torch.zeros_like(graph.positions).index_add(0, graph.receiver, slope)
     forces = forces.index_add(0, graph.sender, -slope)
     virial = graph.vector[:, :, None] * slope[:, None, :]
     total = torch.zeros_like(graph.cell).index_add(0, graph.crystal[graph.receiver], virial)
-    return forces, _per_volume((total + total.mT) / 2, graph)
+    return forces, (total + total.mT) / 2
+
+
+def _of_all_leaves(
+    energy: Float[Tensor, ""], graph: CrystalGraph, create_graph: bool
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "crystals 3 3"]]:
+    """Forces and stress where the energy depends on edges, positions and cell."""
+    leaves = (graph.vector, graph.positions, graph.cell)
+    of_edges, of_atoms, of_cell = torch.autograd.grad(
+        energy, leaves, create_graph=create_graph, materialize_grads=True
+    )
+    forces, virial = _of_edges(of_edges, graph)
+    moment = graph.positions[:, :, None] * of_atoms[:, None, :]
+    total = (graph.cell.mT @ of_cell).index_add(0, graph.crystal, moment)
+    return forces - of_atoms, _per_volume(virial + (total + total.mT) / 2, graph)
 
 
 def _per_volume(
     virial: Float[Tensor, "crystals 3 3"], graph: CrystalGraph
 ) -> Float[Tensor, "crystals 3 3"]:
     """Divide by the volume; NaN where there is none, and no NaN in its gradient."""
-    flat = (graph.volume == 0)[:, None, None]
-    return (virial / graph.volume[:, None, None].masked_fill(flat, 1.0)).masked_fill(
-        flat, torch.nan
-    )
+    volume = graph.volume.detach()[:, None, None]
+    flat = volume == 0
+    return (virial / volume.masked_fill(flat, 1.0)).masked_fill(flat, torch.nan)

@@ -70,6 +70,9 @@ class Encoder(nn.Module, ABC):
 
     A subclass sets ``config`` (a frozen dataclass), ``width``, ``rule`` (which pairs are edges),
     ``claims`` and ``citation``, and writes ``forward(graph) -> AtomFeatures``.
+
+    Most read the geometry off ``graph.vector`` alone. One that also reads ``graph.positions`` and
+    ``graph.cell`` says so by ``reads_positions``: forces and stress then follow from all three.
     """
 
     config: Any
@@ -77,6 +80,7 @@ class Encoder(nn.Module, ABC):
     rule: Rule
     claims: Claims
     citation: str
+    reads_positions: bool = False
 
     @abstractmethod
     def forward(self, graph: CrystalGraph) -> AtomFeatures:

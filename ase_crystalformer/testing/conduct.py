@@ -9,6 +9,7 @@ import torch
 
 from ase_crystalformer.encoders.base import Encoder
 from ase_crystalformer.graph import CrystalGraph, collate
+from ase_crystalformer.heads import with_leaves
 from ase_crystalformer.testing import crystals
 from ase_crystalformer.testing.measure import (
     draw,
@@ -34,11 +35,14 @@ def separation(encoder: Encoder) -> float:
     """Differentiate the features of one crystal with respect to the atoms of another."""
     tested = list(crystals.general(encoder.rule).values())
     first, others = draw(encoder, tested[0]), [draw(encoder, each) for each in tested[1:]]
-    together = collate([first, *others])
-    together = together.with_vector(together.vector.requires_grad_())
+    together = with_leaves(collate([first, *others]), encoder)
     features = encoder(together).invariant[: first.atoms]
-    (slope,) = torch.autograd.grad(features.square().sum(), together.vector)
-    return relative(slope[first.edges :], slope[: first.edges])
+    own = {"vector": first.edges, "positions": first.atoms, "cell": 1}
+    leaves = {name: getattr(together, name) for name in own}
+    leaves = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+    found = torch.autograd.grad(features.square().sum(), list(leaves.values()))
+    pairs = zip(leaves, found, strict=True)
+    return largest(relative(slope[own[name] :], slope[: own[name]]) for name, slope in pairs)
 
 
 def isolation(encoder: Encoder) -> float:

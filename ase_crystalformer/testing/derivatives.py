@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ase_crystalformer.encoders.base import Encoder
 from ase_crystalformer.graph import CrystalGraph, collate
-from ase_crystalformer.heads import EnergyHead, forces_and_stress, sum_over_atoms
+from ase_crystalformer.heads import EnergyHead, forces_and_stress, sum_over_atoms, with_leaves
 from ase_crystalformer.structures import HEAVIEST, Crystal
 from ase_crystalformer.testing import crystals
 from ase_crystalformer.testing.measure import draw, largest, relative
@@ -79,8 +79,7 @@ def _derivatives(
     encoder: Encoder, crystal: Crystal
 ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "1 3 3"]]:
     """Forces and stress as the package computes them."""
-    graph = draw(encoder, crystal)
-    graph = graph.with_vector(graph.vector.requires_grad_())
+    graph = with_leaves(draw(encoder, crystal), encoder)
     return forces_and_stress(_energies(encoder, graph).sum(), graph)
 
 

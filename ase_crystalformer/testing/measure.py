@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ase_crystalformer.encoders.base import AtomFeatures, Encoder
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.heads import mean_over_atoms
+from ase_crystalformer.heads import mean_over_atoms, with_leaves
 from ase_crystalformer.neighbours import build
 from ase_crystalformer.structures import Crystal
 from ase_crystalformer.testing.crystals import strained
@@ -70,14 +70,21 @@ def largest(values: Iterable[Tensor | float]) -> float:
 
 def slopes(
     encoder: Encoder, graph: CrystalGraph, *, create_graph: bool = False
-) -> Float[Tensor, "edges 3"]:
-    """Differentiate a fixed mixture of the features per atom with respect to edge vectors."""
-    vector = graph.vector.clone().requires_grad_()
-    graph = graph.with_vector(vector)
+) -> Float[Tensor, "rows 3"]:
+    """Differentiate a fixed mixture of the features per atom with respect to ``geometry``."""
+    graph = with_leaves(graph, encoder)
     pooled = mean_over_atoms(encoder(graph).invariant, graph)
     generator = torch.Generator().manual_seed(0)
     mixture = (pooled * torch.randn(pooled.shape[1], generator=generator)).sum()
+    leaves = [leaf for leaf in (graph.vector, graph.positions, graph.cell) if leaf.requires_grad]
     if not mixture.requires_grad:
-        return torch.zeros_like(vector)
-    (slope,) = torch.autograd.grad(mixture, vector, create_graph=create_graph, allow_unused=True)
-    return torch.zeros_like(vector) if slope is None else slope
+        return torch.zeros_like(geometry(encoder, graph))
+    found = torch.autograd.grad(mixture, leaves, create_graph=create_graph, materialize_grads=True)
+    return torch.cat([slope.reshape(-1, 3) for slope in found])
+
+
+def geometry(encoder: Encoder, graph: CrystalGraph) -> Float[Tensor, "rows 3"]:
+    """Stack what the encoder reads the geometry off: edge vectors, perhaps positions and cell."""
+    if not encoder.reads_positions:
+        return graph.vector.detach()
+    return torch.cat([graph.vector, graph.positions, graph.cell.flatten(0, 1)]).detach()

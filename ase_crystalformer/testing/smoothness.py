@@ -16,6 +16,7 @@ from ase_crystalformer.structures import Crystal
 from ase_crystalformer.testing import crystals
 from ase_crystalformer.testing.measure import (
     draw,
+    geometry,
     largest,
     moments,
     relative,
@@ -118,7 +119,7 @@ def _values(encoder: Encoder, graph: CrystalGraph) -> Float[Tensor, "1 moments"]
 
 def _virial(encoder: Encoder, graph: CrystalGraph) -> Float[Tensor, "3 3"]:
     """Derivative of a mixture of features per atom with respect to strain."""
-    return graph.vector.T @ slopes(encoder, graph)
+    return geometry(encoder, graph).T @ slopes(encoder, graph)
 
 
 def _tremor(encoder: Encoder, crystal: Crystal) -> float:

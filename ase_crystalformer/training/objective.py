@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.heads import EnergyHead, forces_and_stress, sum_over_atoms
+from ase_crystalformer.heads import EnergyHead, forces_and_stress, sum_over_atoms, with_leaves
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.targets import Target
 from ase_crystalformer.training.config import EnergyLoss
@@ -99,7 +99,7 @@ class EnergyObjective(nn.Module):
     ) -> Float[Tensor, ""]:
         """Loss of a batch; adds the errors to ``errors``."""
         assert isinstance(model.head, EnergyHead)
-        leaf = graph.with_vector(graph.vector.detach().requires_grad_())
+        leaf = with_leaves(graph, model.encoder)
         with torch.enable_grad():
             energies = model.head.interaction(model.encoder(leaf), leaf)
             forces, stress = forces_and_stress(energies.sum(), leaf, create_graph=model.training)
