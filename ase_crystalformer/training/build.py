@@ -18,6 +18,14 @@ from ase_crystalformer.training.fitting import (
     fit_shifts,
     fit_targets,
 )
+from ase_crystalformer.training.force_only import (
+    FITTED,
+    MEANINGLESS,
+    NO_SCALE,
+    fit_scale_to_forces,
+    is_force_only,
+    lacks_energies,
+)
 from ase_crystalformer.training.objective import EnergyObjective, PropertyObjective
 from ase_crystalformer.training.prepare import check_rule
 
@@ -45,6 +53,8 @@ def build_model(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]
 def _new_potential(
     recipe: Recipe, energy: EnergyLoss, packed: PackedCrystals, train: NDArray[np.int64]
 ) -> CrystalModel:
+    if is_force_only(energy) and lacks_energies(packed, train):
+        return _without_energies(recipe, packed, train)
     groups = packed.meta["names"]["group"]
     scale = own_scale(energy, groups)
     if "energy" not in packed.labels or scale not in groups:
@@ -53,10 +63,23 @@ def _new_potential(
             f"{', '.join(groups)}. Name one of them as energy.scale, or pack other data."
         )
     own = train[np.asarray(packed.arrays["group"])[train] == groups.index(scale)]
-    card = Card(name=recipe.name, elements=elements_seen(packed, own))
+    summary = FITTED if is_force_only(energy) else ""
+    card = Card(name=recipe.name, summary=summary, elements=elements_seen(packed, own))
     model = CrystalModel(recipe.encoder, recipe.model, energy_scale=scale, card=card)
     assert isinstance(model.head, EnergyHead)
     fit_references(model.head, packed, own)
+    return model
+
+
+def _without_energies(
+    recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]
+) -> CrystalModel:
+    """Make a potential of crystals that have forces alone."""
+    elements = elements_seen(packed, train)
+    card = Card(name=recipe.name, summary=MEANINGLESS, elements=elements)
+    model = CrystalModel(recipe.encoder, recipe.model, energy_scale=NO_SCALE, card=card)
+    assert isinstance(model.head, EnergyHead)
+    fit_scale_to_forces(model.head, packed, train)
     return model
 
 

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.config import Optim
+from ase_crystalformer.training.force_only import fit_energies
 from ase_crystalformer.training.module import Fitting
+from ase_crystalformer.training.objective import EnergyObjective
 
 
 class Averaging(WeightAveraging):
@@ -42,6 +44,25 @@ class Averaging(WeightAveraging):
         # A young average forgets faster: else a short run would keep its first, random weights.
         decay = min(self.optim.ema, (1 + int(updates)) / (10 + int(updates)))
         return average + (1 - decay) * (current - average)
+
+
+class FitEnergies(Callback):
+    """Fit the energies that forces leave open, before the model is judged and saved.
+
+    It stands after ``Averaging``: the weights it finds are the averaged ones.
+    """
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fit them to the training crystals."""
+        assert isinstance(pl_module, Fitting)
+        assert isinstance(trainer.datamodule, PackedData)
+        self.fit(pl_module, trainer.datamodule)
+
+    @staticmethod
+    def fit(module: Fitting, data: PackedData) -> None:
+        """Fit them to the training crystals."""
+        assert isinstance(module.objective, EnergyObjective)
+        fit_energies(module.model, module.objective, data.packed, data.train)
 
 
 class Checkpoints(ModelCheckpoint):

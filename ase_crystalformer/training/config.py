@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
 
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import BadRecipe, unknown_name
@@ -55,12 +56,15 @@ class EnergyLoss:
     r"""Weights of the errors of a potential.
 
     Each term is a mean absolute error: energy in eV/atom, force as the length of the error vector
-    in eV/Å, stress in eV/Å³. The force-only objective of PolyGET is ``energy = 0, stress = 0``.
+    in eV/Å, stress in eV/Å³. Where energies have no weight, the energy of each element is fitted
+    afterwards, by least squares on the training energies.
 
     Errors of large labels count less: a force error is divided by 1 + \|F\| / ``force_knee``, a
     stress error likewise. Else a few violent frames drown the many near equilibrium.
 
     Attributes:
+        preset: ``forces-only`` is the objective of PolyGET (R. Feng et al., arXiv:2309.00585):
+            energy and stress have no weight.
         energy: Weight of the energy.
         force: Weight of the forces.
         stress: Weight of the stress.
@@ -70,12 +74,28 @@ class EnergyLoss:
             Materials Project (``mp``) where the data hold it, else the only one there is.
     """
 
+    preset: Literal["forces-only"] | None = None
     energy: Annotated[float, Field(ge=0)] = 1.0
     force: Annotated[float, Field(ge=0)] = 1.0
     stress: Annotated[float, Field(ge=0)] = 10.0
     force_knee: Positive = 1.0
     stress_knee: Positive = 0.05
     scale: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, told: Any) -> Any:
+        """Set what the preset decides, and refuse what contradicts it."""
+        told = told.kwargs or {} if isinstance(told, ArgsKwargs) else told
+        if not isinstance(told, dict) or told.get("preset") != "forces-only":
+            return told
+        unused = {"energy": 0.0, "stress": 0.0}
+        for name in unused:
+            if told.get(name):
+                raise ValueError(
+                    f"{name} = {told[name]} contradicts preset = 'forces-only'; drop one of them"
+                )
+        return told | unused
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

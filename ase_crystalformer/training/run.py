@@ -22,8 +22,9 @@ from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.build import build_model, build_objective
-from ase_crystalformer.training.callbacks import Averaging, Checkpoints, SaveModel
+from ase_crystalformer.training.callbacks import Averaging, Checkpoints, FitEnergies, SaveModel
 from ase_crystalformer.training.config import Recipe, read_recipe
+from ase_crystalformer.training.force_only import is_force_only
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.prepare import prepare
 from ase_crystalformer.training.record import (
@@ -105,9 +106,18 @@ def fit(
         trainer = _trainer(recipe, folder, saver, progress)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
-        if len(data.val) == 0 and trainer.is_global_zero:
-            saver.save(module, {}, recipe.optim.epochs)
+        if len(data.val) == 0:
+            _finish_unjudged(recipe, module, data, saver)
     return model.eval()
+
+
+def _finish_unjudged(recipe: Recipe, module: Fitting, data: PackedData, saver: SaveModel) -> None:
+    """Do what is done at every validation, where there is none."""
+    module.eval()
+    if is_force_only(recipe.energy):
+        FitEnergies.fit(module, data)
+    if module.trainer.is_global_zero:
+        saver.save(module, {}, recipe.optim.epochs)
 
 
 def _checkpoint(recipe: Recipe, folder: Path) -> Path:
@@ -129,6 +139,8 @@ def _trainer(recipe: Recipe, folder: Path, saver: SaveModel, progress: bool) -> 
     callbacks: list[Callback] = [saver, LearningRateMonitor("step")]
     if optim.ema is not None or optim.swa_last:
         callbacks.append(Averaging(optim))
+    if is_force_only(recipe.energy):
+        callbacks.append(FitEnergies())
     callbacks.append(
         Checkpoints(
             folder / "checkpoints",
