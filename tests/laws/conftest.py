@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ase_crystalformer.encoders import ENCODERS, Encoder, modes
+from ase_crystalformer.mixer import MixerConfig, make_encoder
 from ase_crystalformer.testing import laws_for, randomised
 
 #: Values for whichever of these fields a configuration has.
@@ -23,10 +24,15 @@ SMALL = {
     "scalars": 8,
     "vectors": 2,
     "token": 16,
+    "reach": 1.5,
+    "anchors": 12,
 }
 
 #: Further flavours worth a run of their own.
-FLAVOURS = {"crystalformer-angular": ("crystalformer", {"norm": True, "degree": 3})}
+FLAVOURS = {
+    "crystalformer-angular": ("crystalformer", {"norm": True, "degree": 3}),
+    "crystalformer-mixed": ("crystalformer", {"mixer": MixerConfig(reach=1.5, heads=2)}),
+}
 
 CASES = {
     f"{name}-{mode}": (name, {"mode": mode})
@@ -38,12 +44,12 @@ CASES = {
 def small(case: str) -> Encoder:
     """Build the small encoder of a case."""
     name, special = CASES[case]
-    encoder, config = ENCODERS[name]
-    known = {field.name for field in fields(config)}
-    options = {key: value for key, value in SMALL.items() if key in known}
+    known = {field.name for field in fields(ENCODERS[name][1])}
+    options = {key: value for key, value in SMALL.items() if key in known} | special
+    mixer = options.pop("mixer", None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return randomised(encoder(config(**options | special)).double())
+        return randomised(make_encoder(name, options, mixer).double())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
