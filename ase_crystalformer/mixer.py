@@ -92,13 +92,13 @@ class MixedEncoder(Encoder):
         return replace(features, invariant=mixed)
 
 
-def make_encoder(name: str, config: dict[str, Any], mixer: MixerConfig | None = None) -> Encoder:
+def make_encoder(name: str, config: dict[str, Any], mixer: dict[str, Any] | None = None) -> Encoder:
     """Make an encoder by name, with a mixer if one is configured."""
     build, config_type = ENCODERS[name]
     own = config_type(**config)
     if mixer is None:
         return build(own)
-    return MixedEncoder(MixedConfig(encoder=name, config=own, mixer=mixer))
+    return MixedEncoder(MixedConfig(encoder=name, config=own, mixer=MixerConfig(**mixer)))
 
 
 def describe_encoder(encoder: Encoder) -> dict[str, Any]:

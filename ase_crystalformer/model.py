@@ -1,6 +1,7 @@
 """A crystal model: an encoder, a head, and what must be known to use them later."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from ase_crystalformer.heads import (
     forces_and_stress,
     mean_over_atoms,
     sum_over_atoms,
+    with_leaves,
 )
+from ase_crystalformer.mixer import describe_encoder, make_encoder
 from ase_crystalformer.model_file import read_model_file, write_model_file
 from ase_crystalformer.neighbours import build
 from ase_crystalformer.quantities import Quantities, energy_quantities, property_quantities
@@ -66,6 +69,7 @@ class CrystalModel(nn.Module):
         config: Fields of that encoder's configuration.
         targets: What a property model predicts; empty for a potential.
         energy_scale: Of a potential, whose code and zero its energies stand on; else None.
+        mixer: Fields of a ``MixerConfig``, for attention over all atoms behind the encoder.
         card: Origin and errors.
 
     Raises:
@@ -79,6 +83,7 @@ class CrystalModel(nn.Module):
         *,
         targets: Sequence[Target] = (),
         energy_scale: str | None = None,
+        mixer: dict[str, Any] | None = None,
         card: Card | None = None,
     ) -> None:
         super().__init__()
@@ -88,9 +93,8 @@ class CrystalModel(nn.Module):
             raise ValueError(
                 "A model has either targets (properties) or an energy_scale (a potential)."
             )
-        build, config_type = ENCODERS[encoder]
         self.encoder_name = encoder
-        self.encoder = build(config_type(**config))
+        self.encoder = make_encoder(encoder, config, mixer)
         self.card = card or Card()
         self.targets = tuple(targets)
         self.energy_scale = energy_scale
@@ -156,7 +160,7 @@ class CrystalModel(nn.Module):
             )
         with torch.inference_mode(False), torch.set_grad_enabled(derivatives):
             graph = graph.recorded()
-            leaf = graph.with_vector(graph.vector.detach().requires_grad_(derivatives))
+            leaf = with_leaves(graph, self.encoder, record=derivatives)
             own = self.head.interaction(self.encoder(leaf), leaf)
             forces = stress = None
             if derivatives:
@@ -210,6 +214,21 @@ class CrystalModel(nn.Module):
             results[number] = result
         return [results[number] for number in range(len(structures))]
 
+    def with_mixer(self, mixer: dict[str, Any]) -> "CrystalModel":
+        """Return a copy with a new mixer behind the encoder; it predicts the same until trained.
+
+        Raises:
+            ValueError: There is a mixer already.
+        """
+        told = describe_encoder(self.encoder)
+        if "mixer" in told:
+            raise ValueError(f"{self.card.name!r} has a mixer already: {told['mixer']}.")
+        new = deepcopy(self)
+        mixed = make_encoder(self.encoder_name, told["config"], mixer)
+        mixed.to(self.device, self.dtype).local = new.encoder
+        new.encoder = mixed
+        return new.train(self.training)
+
     def save(self, path: str | Path) -> Path:
         """Write ``path.safetensors`` and ``path.json``; each appears complete or not at all.
 
@@ -221,7 +240,7 @@ class CrystalModel(nn.Module):
     def _description(self) -> dict[str, Any]:
         return {
             "encoder": self.encoder_name,
-            "config": asdict(self.encoder.config),
+            **describe_encoder(self.encoder),
             "targets": [asdict(target) for target in self.targets],
             "energy_scale": self.energy_scale,
             "card": asdict(self.card),
@@ -241,6 +260,7 @@ class CrystalModel(nn.Module):
                 told["config"],
                 targets=[Target(**target) for target in told["targets"]],
                 energy_scale=told["energy_scale"],
+                mixer=told.get("mixer"),
                 card=_card(told["card"]),
             )
             model.load_state_dict(weights)

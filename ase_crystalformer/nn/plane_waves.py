@@ -8,8 +8,8 @@ The kernel between two atoms is a lattice sum of Gaussians, which is a sum over 
 
 Since :math:`\cos k (r_j - r_i) = \cos k r_i \cos k r_j + \sin k r_i \sin k r_j`, nobody ever meets
 in pairs: sums over all atoms are taken once per wave and read back at every atom. Waves end
-smoothly between :math:`6 / \sigma` and :math:`7 / \sigma`, which leaves out :math:`2 \cdot 10^{-9}` of
-the kernel. They are chosen by their length alone, so that every cell of a crystal has the same:
+smoothly between :math:`6 / \sigma` and :math:`7 / \sigma`, which changes the kernel by
+:math:`2 \cdot 10^{-9}`. They are chosen by their length alone, so that every cell of a crystal has the same:
 those that only a larger cell has come in with nothing, because its copies cancel.
 
 Along a direction without period the crystal is repeated farther away than the Gaussian reaches:

@@ -1,6 +1,7 @@
 """From a recipe and its data to a model and an objective that are ready to train."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.heads import EnergyHead
+from ase_crystalformer.mixer import MixedEncoder
 from ase_crystalformer.model import Card, CrystalModel
 from ase_crystalformer.pretrained import find_model
-from ase_crystalformer.training.config import EnergyLoss, Recipe
+from ase_crystalformer.training.config import EnergyLoss, Recipe, mixer_of
 from ase_crystalformer.training.fitting import (
     elements_seen,
     fit_references,
@@ -47,7 +49,13 @@ def build_model(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]
             return _new_potential(recipe, recipe.energy, packed, train)
         card = Card(name=recipe.name, elements=elements_seen(packed, train))
         targets = fit_targets(recipe.targets, packed, train)
-        return CrystalModel(recipe.encoder, recipe.model, targets=targets, card=card)
+        return _new_model(recipe, card, targets=targets)
+
+
+def _new_model(recipe: Recipe, card: Card, **purpose: Any) -> CrystalModel:
+    """Make a model with random weights, for the purpose of ``targets`` or ``energy_scale``."""
+    mixer = mixer_of(recipe)
+    return CrystalModel(recipe.encoder, recipe.model, mixer=mixer, card=card, **purpose)
 
 
 def _new_potential(
@@ -65,7 +73,7 @@ def _new_potential(
     own = train[np.asarray(packed.arrays["group"])[train] == groups.index(scale)]
     summary = FITTED if is_force_only(energy) else ""
     card = Card(name=recipe.name, summary=summary, elements=elements_seen(packed, own))
-    model = CrystalModel(recipe.encoder, recipe.model, energy_scale=scale, card=card)
+    model = _new_model(recipe, card, energy_scale=scale)
     assert isinstance(model.head, EnergyHead)
     fit_references(model.head, packed, own)
     return model
@@ -77,7 +85,7 @@ def _without_energies(
     """Make a potential of crystals that have forces alone."""
     elements = elements_seen(packed, train)
     card = Card(name=recipe.name, summary=MEANINGLESS, elements=elements)
-    model = CrystalModel(recipe.encoder, recipe.model, energy_scale=NO_SCALE, card=card)
+    model = _new_model(recipe, card, energy_scale=NO_SCALE)
     assert isinstance(model.head, EnergyHead)
     fit_scale_to_forces(model.head, packed, train)
     return model
@@ -94,10 +102,27 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
             f"start {recipe.start!r} is a model of {has}, but the recipe is to learn {wanted}. "
             "Name the same, or another model to start from."
         )
+    model = _with_mixer(model, recipe)
     check_rule(packed, model.encoder, f"the model {recipe.start!r}")
     elements = sorted({*model.card.elements, *elements_seen(packed, train)})
     model.card = replace(model.card, name=recipe.name, elements=tuple(elements))
     return model.train()
+
+
+def _with_mixer(model: CrystalModel, recipe: Recipe) -> CrystalModel:
+    """Give the model to start from the mixer of the recipe, unless it has that one already."""
+    asked = mixer_of(recipe)
+    if asked is None:
+        return model
+    if not isinstance(model.encoder, MixedEncoder):
+        return model.with_mixer(asked)
+    has = asdict(model.encoder.config.mixer)
+    if has != asked:
+        raise BadRecipe(
+            f"start {recipe.start!r} has a mixer of {has}, but [mixer] asks for {asked}. Leave "
+            "[mixer] out to go on with the one there is."
+        )
+    return model
 
 
 def own_scale(energy: EnergyLoss, groups: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import field, fields
+from dataclasses import asdict, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ from pydantic_core import ArgsKwargs
 
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import BadRecipe, unknown_name
+from ase_crystalformer.mixer import MixerConfig
 from ase_crystalformer.targets import TARGETS
 
 STRICT = ConfigDict(extra="forbid")
@@ -49,6 +50,11 @@ class Data:
     largest_crystal: Count | None = None
     share: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
     augment: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Mixer(MixerConfig):
+    """The table ``[mixer]``: attention over all atoms behind the encoder; may be empty."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -155,6 +161,8 @@ class Recipe:
         name: Of the run folder and the model.
         encoder: A name in ``ENCODERS``.
         model: Fields of the encoder's configuration.
+        mixer: Size of a global mixer behind the encoder; leave out for none. With ``start``, a
+            model without one gets a new one, and predicts at first what it did.
         targets: Properties to learn; leave empty for a potential.
         weights: How much each target counts; 1 unless named.
         energy: Weights of a potential's errors; leave out for properties.
@@ -165,6 +173,7 @@ class Recipe:
     data: Data
     encoder: str = "crystalformer"
     model: dict[str, Any] = field(default_factory=dict)
+    mixer: Mixer | None = None
     targets: tuple[str, ...] = ()
     weights: dict[str, float] = field(default_factory=dict)
     energy: EnergyLoss | None = None
@@ -196,6 +205,11 @@ def _refuse_unknown(kind: str, given: Iterable[str], known: Iterable[str]) -> No
     for name in given:
         if name not in known:
             raise ValueError(str(unknown_name(kind, name, known)))
+
+
+def mixer_of(recipe: Recipe) -> dict[str, Any] | None:
+    """Fields of the mixer a recipe asks for, as a model takes them."""
+    return None if recipe.mixer is None else asdict(recipe.mixer)
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -244,7 +258,13 @@ def _explain(place: tuple[int | str, ...], entry: Any) -> str:
 
 def _keys(section: tuple[int | str, ...]) -> list[str]:
     """Keys allowed in a section of a recipe."""
-    sections = {"data": Data, "energy": EnergyLoss, "optim": Optim, "machine": Machine}
+    sections = {
+        "data": Data,
+        "energy": EnergyLoss,
+        "machine": Machine,
+        "mixer": Mixer,
+        "optim": Optim,
+    }
     kind = sections[str(section[0])] if section else Recipe
     return [entry.name for entry in fields(kind)]
 

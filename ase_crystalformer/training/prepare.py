@@ -11,7 +11,8 @@ from ase_crystalformer.data.packed import PackedCrystals, pack, rule_dict
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.encoders.base import Encoder
 from ase_crystalformer.errors import BadRecipe
-from ase_crystalformer.training.config import Recipe
+from ase_crystalformer.mixer import make_encoder
+from ase_crystalformer.training.config import Recipe, mixer_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def prepare(recipe: Recipe) -> PackedCrystals:
         labels = list(recipe.targets) or ["energy"]
         symmetric = bool(recipe.targets) and encoder.claims.orbits is True
         left_out = pack(
-            _crystals(recipe), encoder.rule, folder, labels=labels, by_symmetry=symmetric
+            crystals_of(recipe), encoder.rule, folder, labels=labels, by_symmetry=symmetric
         )
         for line in left_out:
             LOGGER.warning("Left out %s", line)
@@ -65,10 +66,10 @@ def check_rule(packed: PackedCrystals, encoder: Encoder, whose: str) -> None:
 
 
 def _encoder(recipe: Recipe) -> Encoder:
-    build, config = ENCODERS[recipe.encoder]
+    _, config = ENCODERS[recipe.encoder]
     try:
         with torch.random.fork_rng(devices=[]):
-            return build(config(**recipe.model))
+            return make_encoder(recipe.encoder, recipe.model, mixer_of(recipe))
     except (TypeError, ValueError) as error:
         raise BadRecipe(
             f"[model] does not fit encoder {recipe.encoder!r}: {error}. Its keys: "
@@ -76,7 +77,7 @@ def _encoder(recipe: Recipe) -> Encoder:
         ) from error
 
 
-def _crystals(recipe: Recipe) -> Iterator[LabelledCrystal]:
+def crystals_of(recipe: Recipe) -> Iterator[LabelledCrystal]:
     """Read the source, each crystal in a part of the data."""
     for crystal in _in_parts(recipe):
         if crystal.atoms <= recipe.data.largest.get(crystal.source, crystal.atoms):

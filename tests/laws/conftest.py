@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ase_crystalformer.encoders import ENCODERS, Encoder, modes
-from ase_crystalformer.mixer import MixerConfig, make_encoder
+from ase_crystalformer.mixer import make_encoder
 from ase_crystalformer.testing import laws_for, randomised
 
 #: Values for whichever of these fields a configuration has.
@@ -26,12 +26,14 @@ SMALL = {
     "token": 16,
     "reach": 1.5,
     "anchors": 12,
+    "channels": (8, 6, 4),
 }
 
 #: Further flavours worth a run of their own.
 FLAVOURS = {
+    "equiformer-handed": ("equiformer", {"channels": (4, 6, 4, 2), "handed": True}),
     "crystalformer-angular": ("crystalformer", {"norm": True, "degree": 3}),
-    "crystalformer-mixed": ("crystalformer", {"mixer": MixerConfig(reach=1.5, heads=2)}),
+    "crystalformer-mixed": ("crystalformer", {"mixer": {"reach": 1.5, "heads": 2}}),
 }
 
 CASES = {
