@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 from ase.units import kB
@@ -33,6 +34,9 @@ Move: TypeAlias = Callable[[States, Generator], States]
 
 #: Change of the effective energy that cannot be rounding: in kT, and relative.
 MOVED = 1e-2, 1e-6
+
+#: What a file of a chain holds.
+SAVED = ("states", "energies", "cheap", "kT", "accepted", "steps", "random")
 
 
 class MonteCarlo:
@@ -189,12 +193,7 @@ class MonteCarlo:
         Raises:
             BadChain: The file cannot be read, or is of another chain or model.
         """
-        try:
-            with np.load(path) as saved:
-                found = dict(saved)
-            random = json.loads(str(found["random"]))
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise BadChain(f"{path} holds no chain: {error}. Start anew.") from error
+        found = _read(Path(path))
         if found["states"].shape != self.states.shape or not np.allclose(found["kT"], self.kT):
             raise BadChain(
                 f"{path} holds states {found['states'].shape} at {found['kT'] / kB} K, this chain "
@@ -208,7 +207,7 @@ class MonteCarlo:
         self.states = found["states"]
         self.energies, self._cheap = found["energies"], found["cheap"]
         self.accepted, self.steps = found["accepted"], int(found["steps"])
-        self.random.bit_generator.state = random
+        self.random.bit_generator.state = json.loads(str(found["random"]))
 
     def _proposed(self) -> tuple[States, Float[ndarray, " chains"]]:
         """New states from the chain of the effective energy, and their effective energies."""
@@ -249,12 +248,21 @@ class MonteCarlo:
             )
 
 
+def _read(path: Path) -> dict[str, ndarray]:
+    try:
+        with path.open("rb") as file, np.load(file) as saved:
+            return {name: saved[name] for name in SAVED}
+    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
+        raise BadChain(f"{path} holds no chain: {error}. Start anew.") from error
+
+
 def _temperatures(
     temperature: float | Float[ndarray, " chains"], chains: int
 ) -> Float[ndarray, " chains"]:
     given = np.asarray(temperature, dtype=np.float64)
     if given.shape not in {(), (chains,)}:
-        raise BadChain(f"{given.shape[0]} temperatures for {chains} chains; give one, or one each.")
+        told = "x".join(map(str, given.shape))
+        raise BadChain(f"{told} temperatures for {chains} chains; give one, or one each.")
     if not (np.isfinite(given) & (given > 0)).all():
         raise BadChain(f"temperature is {temperature} K; a positive number is needed.")
     return np.broadcast_to(given, chains).copy()

@@ -141,6 +141,8 @@ def _potentials(
             f"needed, among them all on the sites (missing: {', '.join(absent) or 'none'}; "
             f"no elements: {', '.join(unknown) or 'none'})."
         )
+    if not np.isfinite(list(given.values())).all():
+        raise BadStructure(f"chemical_potentials is {dict(given)}; give finite numbers of eV.")
     potential = np.zeros(HEAVIEST + 1)
     for symbol, value in given.items():
         potential[atomic_numbers[symbol]] = value

@@ -78,24 +78,23 @@ class SpinTransformer(nn.Module):
 
     def forward(self, spins: Float[Tensor, "chains sites 3"]) -> Float[Tensor, " chains"]:
         """Energy of each configuration, eV."""
-        return self.constant + self.correlations(spins) @ self.exchange
-
-    def correlations(
-        self, spins: Float[Tensor, "chains sites 3"]
-    ) -> Float[Tensor, "chains shells"]:
-        """What each exchange constant multiplies."""
-        spins = self.effective_spins(spins)
-        products = spins @ spins.mT
-        return torch.einsum("cij,nij->cn", products, self.bonds[1:]) * -0.5
+        exchange = torch.tensordot(self.exchange, self.bonds[1:], dims=1)
+        return self.constant + _bond_energy(self.effective_spins(spins).mT, exchange)
 
     def effective_spins(
         self, spins: Float[Tensor, "chains sites 3"]
     ) -> Float[Tensor, "chains sites 3"]:
         """Spins after all layers, each of length one."""
-        for query, key, value in torch.einsum("lan,nij->laij", self.mixing, self.bonds):
-            scores = (query @ spins) @ (key @ spins).mT / math.sqrt(3)
-            spins = _unit(spins + torch.relu(scores) @ (value @ spins))
-        return spins
+        # Sites last: then one product makes query, key and value spins of all configurations.
+        rows = spins.mT.contiguous()
+        layers, sites = len(self.mixing), len(self.bonds[0])
+        mixing = self.mixing.flatten(0, 1) @ self.bonds.flatten(1)
+        for matrices in mixing.view(layers, 3 * sites, sites):
+            query, key, value = (rows @ matrices.mT).chunk(3, dim=2)
+            # ReLU(x / √3) is ReLU(x) / √3, and there are fewer spins than pairs.
+            told = torch.relu(key.mT @ query)
+            rows = _unit(rows + value @ told / math.sqrt(3))
+        return rows.mT
 
     def energy(self, states: Float[ndarray, "chains sites 3"]) -> Float[ndarray, " chains"]:
         """Energy of each configuration, eV, as Monte Carlo asks for it."""
@@ -107,7 +106,8 @@ class SpinTransformer(nn.Module):
         self, spins: Float[Tensor, "chains sites 3"], energies: Float[Tensor, " chains"]
     ) -> None:
         """Set the exchange constants, and the constant, to the best there are for these layers."""
-        terms = self.correlations(spins)
+        effective = self.effective_spins(spins).mT
+        terms = torch.stack([_bond_energy(effective, bonds) for bonds in self.bonds[1:]], dim=1)
         mean, middle = terms.mean(0), energies.mean()
         # Shells of a small lattice may repeat each other: the least of all solutions.
         inverse = torch.linalg.pinv(terms - mean, rtol=1e-8)
@@ -115,6 +115,13 @@ class SpinTransformer(nn.Module):
         self.constant.copy_(middle - mean @ self.exchange)
 
 
-def _unit(vector: Float[Tensor, "chains sites 3"]) -> Float[Tensor, "chains sites 3"]:
+def _bond_energy(
+    spins: Float[Tensor, "chains 3 sites"], exchange: Float[Tensor, "sites sites"]
+) -> Float[Tensor, " chains"]:
+    """Energy of bonds, each of which the matrix holds twice."""
+    return (spins @ exchange * spins).sum((1, 2)) * -0.5
+
+
+def _unit(vector: Float[Tensor, "chains 3 sites"]) -> Float[Tensor, "chains 3 sites"]:
     """Scale to length one; a vector that vanishes stays, and its derivatives are finite."""
-    return vector * torch.rsqrt((vector * vector).sum(-1, keepdim=True) + NOTHING)
+    return vector * torch.rsqrt((vector * vector).sum(1, keepdim=True) + NOTHING)
