@@ -1,6 +1,13 @@
 """Encoders by name: one paper, one file, one line here."""
 
-from ase_crystalformer.encoders import crystalformer, ecoformer, ecomformer, icomformer, plain
+from ase_crystalformer.encoders import (
+    crystalformer,
+    ecoformer,
+    ecomformer,
+    equiformer,
+    icomformer,
+    plain,
+)
 from ase_crystalformer.encoders.base import AtomFeatures, Claims, Encoder, modes
 
 #: name -> (encoder class, its configuration class)
@@ -8,6 +15,7 @@ ENCODERS: dict[str, tuple[type[Encoder], type]] = {
     "crystalformer": (crystalformer.Crystalformer, crystalformer.Config),
     "ecoformer": (ecoformer.EcoFormer, ecoformer.Config),
     "ecomformer": (ecomformer.EComFormer, ecomformer.Config),
+    "equiformer": (equiformer.Equiformer, equiformer.Config),
     "icomformer": (icomformer.IComFormer, icomformer.Config),
     "plain": (plain.Plain, plain.Config),
 }

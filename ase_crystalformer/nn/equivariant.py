@@ -54,24 +54,37 @@ class DirectedNorm(nn.Module):
         y_{lmc} = g^l_c \, x_{lmc} / \sqrt{\tfrac{1}{C (2l + 1)} \sum_{mc} x_{lmc}^2 + \epsilon}
             + \delta_{l0} b_c
 
-    :math:`\epsilon` keeps features that symmetry makes vanish at zero, with finite derivatives.
+    :math:`\epsilon` keeps features that symmetry makes vanish at zero, with finite derivatives, but
+    large ones: where a vector nearly vanishes, a small step turns it around. ``merged`` scales all
+    degrees by the root of their mean squares' mean instead, which scalars keep from vanishing.
 
-    Source: Liao & Smidt, ICLR 2023, arXiv:2206.11990, Eq. 4.
+    Args:
+        channels: Of each degree.
+        epsilon: Added to mean squares.
+        merged: One scale for all degrees.
+
+    Source: Liao & Smidt, ICLR 2023, arXiv:2206.11990, Eq. 4; merged as in EquiformerV3.
     """
 
-    def __init__(self, channels: tuple[int, ...], epsilon: float = 1e-5) -> None:
+    def __init__(
+        self, channels: tuple[int, ...], epsilon: float = 1e-5, merged: bool = False
+    ) -> None:
         super().__init__()
         self.epsilon = epsilon
+        self.merged = merged
         self.weights = nn.ParameterList(nn.Parameter(torch.ones(width)) for width in channels)
         self.bias = nn.Parameter(torch.zeros(channels[0]))
 
     def forward(self, x: Directed) -> Directed:
-        parts = []
-        for degree, (part, weight) in enumerate(zip(x, self.weights, strict=True)):
-            centred = part - part.mean(-1, keepdim=True) if degree == 0 else part
-            square = centred.square().mean((-2, -1), keepdim=True)
-            parts.append(centred * torch.rsqrt(square + self.epsilon) * weight)
-        return (parts[0] + self.bias, *parts[1:])
+        centred = (x[0] - x[0].mean(-1, keepdim=True), *x[1:])
+        squares = [part.square().mean((-2, -1), keepdim=True) for part in centred]
+        if self.merged:
+            squares = [torch.stack(squares).mean(0)] * len(squares)
+        scalar, *rest = (
+            part * torch.rsqrt(square + self.epsilon) * weight
+            for part, square, weight in zip(centred, squares, self.weights, strict=True)
+        )
+        return (scalar + self.bias, *rest)
 
 
 class Gate(nn.Module):
@@ -101,6 +114,27 @@ class Gate(nn.Module):
             for part, gate in zip(x[1:], gates, strict=True)
         ]
         return (self.SILU * nn.functional.silu(scalar), *higher)
+
+
+class FeedForward(nn.Module):
+    """Mix channels of every atom, gate, and mix again.
+
+    Args:
+        inputs: Channels of each degree that come in.
+        hidden: Channels of each degree behind the gate.
+        outputs: Channels of each degree that leave.
+    """
+
+    def __init__(
+        self, inputs: tuple[int, ...], hidden: tuple[int, ...], outputs: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.gate = Gate(hidden)
+        self.expand = DirectedLinear(inputs, self.gate.inputs)
+        self.shrink = DirectedLinear(hidden, outputs)
+
+    def forward(self, x: Directed) -> Directed:
+        return self.shrink(self.gate(self.expand(x)))
 
 
 def components(x: Float[Tensor, "rows all channels"], degrees: int) -> Directed:

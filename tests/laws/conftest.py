@@ -26,14 +26,14 @@ SMALL = {
     "token": 16,
     "reach": 1.5,
     "anchors": 12,
-    "channels": (8, 6, 4),
+    "degrees": (8, 6, 4),
 }
 
 #: Further flavours worth a run of their own.
 FLAVOURS = {
-    "equiformer-handed": ("equiformer", {"channels": (4, 6, 4, 2), "handed": True}),
     "crystalformer-angular": ("crystalformer", {"norm": True, "degree": 3}),
     "crystalformer-mixed": ("crystalformer", {"mixer": {"reach": 1.5, "heads": 2}}),
+    "equiformer-handed": ("equiformer", {"degrees": (4, 6, 4, 2), "handed": True}),
 }
 
 CASES = {
