@@ -28,7 +28,7 @@ class MixerConfig:
         features: Positive features of queries and keys per head.
     """
 
-    reach: float = 6.0
+    reach: float = 8.0
     heads: int = 4
     channels: int = 32
     features: int = 4

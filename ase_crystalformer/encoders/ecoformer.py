@@ -54,6 +54,7 @@ class Config:
         basis: Functions a distance is expanded in.
         elements: Largest atomic number.
         reach: Width of the Gaussian of the distance, Å (``smooth`` only).
+        channels: Of the values of attention, all heads together (``smooth`` only).
         features: Positive features of queries and keys per head (``smooth`` only).
         bits: Of a hash (``paper`` only).
         anchors: Points that hashed features are compared with (``paper`` only).
@@ -68,7 +69,8 @@ class Config:
     feedforward: int = 256
     basis: int = 32
     elements: int = 98
-    reach: float = 6.0
+    reach: float = 8.0
+    channels: int = 32
     features: int = 4
     bits: int = 16
     anchors: int = 25
@@ -111,7 +113,7 @@ class Block(nn.Module):
         if config.mode == "paper":
             self.attention = HashAttention(width, heads, config.bits, config.anchors)
         else:
-            self.attention = PlaneWaveAttention(width, width, heads, config.features)
+            self.attention = PlaneWaveAttention(width, config.channels, heads, config.features)
         self.feedforward = nn.Sequential(
             nn.Linear(width, config.feedforward),
             nn.GELU() if config.mode == "paper" else nn.SiLU(),

@@ -133,17 +133,17 @@ def _greedy_bits(
     r"""Find projections one by one, each for what the bits before it leave of b times the labels.
 
     The relaxed problem, the largest :math:`a^T K^T R K a` where :math:`|K a| = 1`, is an eigenvalue
-    problem in the space that K spans.
+    problem in the space that K spans. Pairs without label count nothing.
     """
     left, scale, right = torch.linalg.svd(kernel, full_matrices=False)
     kept = scale > 1e-3 * scale[0]
     left, back = left[:, kept], right[kept].T / scale[kept]
-    residual, found = bits * label, []
+    residual, labelled, found = bits * label, (label != 0).to(label), []
     for _ in range(bits):
         projected = left.T @ residual @ left
         direction = back @ torch.linalg.eigh(projected).eigenvectors[:, -1]
         score = kernel @ direction
         found.append(direction / score.square().mean().sqrt())
         bit = torch.where(score >= 0, 1.0, -1.0).to(score)
-        residual = residual - torch.outer(bit, bit)
+        residual = residual - torch.outer(bit, bit) * labelled
     return torch.stack(found)

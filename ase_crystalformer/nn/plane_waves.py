@@ -175,7 +175,7 @@ class PlaneWaveAttention(nn.Module):
                    {\sum_j \phi(q_i) \phi(k_j) \, G_{ij}}, \quad \phi = \mathrm{softplus} > 0
 
     The sums hold the atom itself, so that the denominator is never near zero. They cost atoms times
-    waves, and no pair of atoms: about 0.1 V / σ³ waves in a cell of volume V.
+    waves, of which there are :math:`3 V / \sigma^3` in a large cell, and one in a small.
 
     Args:
         width: Channels of an atom.
