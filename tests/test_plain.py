@@ -57,7 +57,7 @@ def token(tokens, vector, element):
     raw = vector * math.sqrt(3) / (0.7 * SMALL.cutoff)
     told = torch.cat([raw, torch.tensor(basis, dtype=raw.dtype)])
     hidden = linear(tokens.first, told) + tokens.element.features.weight[element - 1]
-    return silu(linear(tokens.second, silu(hidden)))
+    return math.sqrt(SMALL.neighbours) * silu(linear(tokens.second, silu(hidden)))
 
 
 def attended(attention, x, i, edges):
@@ -136,7 +136,7 @@ def test_features_start_of_order_one_however_deep(perovskite, seed):
     graph = build(perovskite, encoder.rule).to(dtype=torch.float32)
     x = encoder.embedding(graph.species)
     near = encoder._surroundings(graph)
-    assert 0.1 < near.token[near.blocks.edge.view(-1, 16) < graph.edges].square().mean() ** 0.5 < 2
+    assert 0.1 < near.token[near.blocks.edge.view(-1, 16) < graph.edges].square().mean() ** 0.5 < 3
     for block in encoder.blocks:
         x = block(x, near)
     assert 0.5 < x.square().mean() ** 0.5 < 10

@@ -8,9 +8,10 @@ E. Qu, A. Krishnapriyan, "The Importance of Being Scalable", NeurIPS 2024, arXiv
 Every neighbour is a token made of the components of its edge, its distance and its element,
 
 .. math::
-    t_{ij} = \mathrm{MLP}[r_{ij} / r_c \,|\, b(|r_{ij}|) \,|\, z_j],
+    t_{ij} = \sqrt n \, \mathrm{MLP}[r_{ij} / r_c \,|\, b(|r_{ij}|) \,|\, z_j],
 
-and atoms attend to their neighbours, with an envelope :math:`f` inside the softmax:
+with a typical number of neighbours n: a mean over them then starts as large as atoms' own features.
+Atoms attend to their neighbours, with an envelope :math:`f` inside the softmax:
 
 .. math::
     y_i \propto e^{q_i k_i} v_i +
@@ -61,6 +62,7 @@ class Config:
         feedforward: Hidden channels of the feed-forward layers.
         token: Channels per edge.
         basis: Gaussians a distance is expanded in.
+        neighbours: Typical number of neighbours.
         elements: Largest atomic number.
     """
 
@@ -72,6 +74,7 @@ class Config:
     feedforward: int = 256
     token: int = 64
     basis: int = 16
+    neighbours: float = 40.0
     elements: int = 98
 
     def __post_init__(self) -> None:
@@ -100,6 +103,7 @@ class Tokens(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.cutoff = config.cutoff
+        self.scale = config.neighbours**0.5
         self.radial = GaussianBasis(config.basis, config.cutoff)
         self.first = nn.Linear(3 + config.basis, config.token)
         self.element = ElementEmbedding(config.elements, config.token)
@@ -112,7 +116,7 @@ class Tokens(nn.Module):
         raw = graph.vector * (3**0.5 / (0.7 * self.cutoff))
         hidden = self.first(torch.cat([raw, self.radial(distance)], dim=1))
         hidden = hidden + self.element(graph.species).index_select(0, graph.sender)
-        return functional.silu(self.second(functional.silu(hidden)))
+        return self.scale * functional.silu(self.second(functional.silu(hidden)))
 
 
 class Attention(nn.Module):
