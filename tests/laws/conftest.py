@@ -23,6 +23,7 @@ SMALL = {
     "moments": 4,
     "scalars": 8,
     "vectors": 2,
+    "multivectors": 4,
     "token": 16,
     "reach": 1.5,
     "anchors": 12,
@@ -31,8 +32,10 @@ SMALL = {
 
 #: Further flavours worth a run of their own.
 FLAVOURS = {
+    "gatr-projective": ("gatr", {"algebra": "projective"}),
     "crystalformer-angular": ("crystalformer", {"norm": True, "degree": 3}),
     "crystalformer-mixed": ("crystalformer", {"mixer": {"reach": 1.5, "heads": 2}}),
+    "e2former-nodes": ("e2former", {"convolution": "nodes"}),
     "equiformer-handed": ("equiformer", {"degrees": (4, 6, 4, 2), "handed": True}),
 }
 
