@@ -1,0 +1,273 @@
+r"""TorchMD-NET's equivariant transformer: attention without a softmax, on scalars and vectors.
+
+P. Thölke, G. De Fabritiis, "TorchMD-NET: Equivariant Transformers for Neural Network based
+Molecular Potentials", ICLR 2022, arXiv:2202.02541.
+
+Every atom has scalars x and vectors V. In a layer, neighbours j of atom i, and the atom itself at
+distance zero and without direction, send
+
+.. math::
+    \Delta x_i \leftarrow \sum_j f\, a_{ij}\, s_{ij}, \quad
+    \Delta V_i \leftarrow \sum_j f' (t_{ij} \odot V_j + u_{ij} \otimes \hat r_{ij}), \quad
+    a_{ij} = \mathrm{SiLU}\Big(\sum_c q_i k_j d_{ij}\Big),
+
+with s, t, u the sender's values times functions of the distance, and f, f' cutoff functions. The
+publication has images of no atom but the nearest; here every image within the cutoff is a
+neighbour, those of the atom itself included. :math:`t_{ij} \odot V_j` is split into a product on
+atoms and one on edges, since only the distance differs between edges of one sender.
+
+``paper`` mode is that with a cosine for f and :math:`f' = 1`: vectors of a neighbour do not fade,
+so that energies step where it leaves. ``smooth`` mode is for potentials: one envelope with
+continuous curvature is f and f', sums are divided by the root of a typical number of neighbours,
+and centres of the basis fit any cutoff.
+
+The last two layers are those of the published head before its last linear map, which read lengths
+of vectors. In ``smooth`` mode these lengths are rounded off at zero, where vectors of symmetric
+sites are.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ase_crystalformer.encoders.base import AtomFeatures, Broken, Claims, Encoder
+from ase_crystalformer.graph import CrystalGraph
+from ase_crystalformer.neighbours import Radius
+from ase_crystalformer.nn.elements import ElementEmbedding
+from ase_crystalformer.nn.radial import ExponentialBasis, cosine_cutoff, envelope, norm
+from ase_crystalformer.nn.starts import keep_scale
+
+CITATION = """@inproceedings{tholke2022equivariant,
+  title = {{TorchMD-NET}: Equivariant Transformers for Neural Network based Molecular Potentials},
+  author = {Th{\\"o}lke, Philipp and De Fabritiis, Gianni},
+  booktitle = {International Conference on Learning Representations}, year = {2022}
+}"""
+
+TURNED = Broken(because="vectors of a sender would have to be turned along with it")
+
+ROUNDING = {"smooth": 0.1, "paper": 1e-10}
+"""Length below which vectors count as short, to round the kink of a length at zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Size and flavour of an equivariant transformer; the defaults are those published for MD17.
+
+    Attributes:
+        mode: ``smooth`` for potentials, ``paper`` for the published formulation.
+        cutoff: Radius of the graph, Å.
+        neighbours: Typical number of neighbours; sums are divided by its root (``smooth`` only).
+        width: Channels of scalars, and of vectors, per atom; features have half as many.
+        heads: Attention heads; must divide ``width``.
+        layers: Updates of the atoms.
+        basis: Functions a distance is expanded in.
+        elements: Largest atomic number.
+    """
+
+    mode: Literal["smooth", "paper"] = "smooth"
+    cutoff: float = 5.0
+    neighbours: float = 40.0
+    width: int = 128
+    heads: int = 8
+    layers: int = 6
+    basis: int = 32
+    elements: int = 98
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(
+                f"heads must divide width, and width be even; heads is {self.heads}, "
+                f"width {self.width}."
+            )
+
+
+PUBLISHED = {
+    "md17": Config(mode="paper", elements=100),
+    "qm9": Config(mode="paper", width=256, layers=8, basis=64, elements=100),
+}
+"""Settings of the publication: 1.34 and 6.87 million parameters."""
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What every layer sums over: all edges, then every atom as a neighbour of itself.
+
+    Attributes:
+        receiver: Who is told.
+        sender: Of whom.
+        basis: Functions of the distance, which is zero from an atom to itself.
+        fade: Weight of what scalars are told.
+        vector_fade: Weight of what vectors are told.
+        direction: Unit vector times that weight; zero from an atom to itself.
+    """
+
+    receiver: Int[Tensor, " terms"]
+    sender: Int[Tensor, " terms"]
+    basis: Float[Tensor, "terms basis"]
+    fade: Float[Tensor, "terms 1"]
+    vector_fade: Float[Tensor, "terms 1"]
+    direction: Float[Tensor, "terms 3 1"]
+
+
+class Surroundings(nn.Module):
+    """Mix into every atom's features those of the elements around it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.atoms = ElementEmbedding(config.elements, config.width)
+        self.radial = nn.Linear(config.basis, config.width)
+        self.out = nn.Linear(2 * config.width, config.width)
+
+    def forward(
+        self, x: Float[Tensor, "atoms width"], graph: CrystalGraph, near: Terms
+    ) -> Float[Tensor, "atoms width"]:
+        edges = graph.edges
+        weight = self.radial(near.basis[:edges]) * near.fade[:edges]
+        sent = self.atoms(graph.species).index_select(0, graph.sender) * weight
+        around = sent.new_zeros(x.shape).index_add(0, graph.receiver, sent)
+        return self.out(torch.cat([x, around], dim=1))
+
+
+class Layer(nn.Module):
+    """One update of scalars and vectors by attention over neighbours."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width, self.heads = config.width, config.heads
+        self.norm = nn.LayerNorm(width)
+        self.atom = nn.Linear(width, 5 * width)
+        self.radial = nn.Linear(config.basis, 4 * width)
+        self.vector = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, 3 * width)
+
+    def forward(
+        self, x: Float[Tensor, "atoms width"], v: Float[Tensor, "atoms 3 width"], near: Terms
+    ) -> tuple[Float[Tensor, "atoms width"], Float[Tensor, "atoms 3 width"]]:
+        told, turned = self._told(x, v, near)
+        first, second, third = self.out(told).chunk(3, dim=-1)
+        left, right, same = self.vector(v).chunk(3, dim=-1)
+        x = x + (left * right).sum(1) * second + third
+        return x, v + same * first[:, None] + turned
+
+    def _told(
+        self, x: Float[Tensor, "atoms width"], v: Float[Tensor, "atoms 3 width"], near: Terms
+    ) -> tuple[Float[Tensor, "atoms width"], Float[Tensor, "atoms 3 width"]]:
+        """Sum what neighbours send."""
+        query, key, scalar, along, carried = self.atom(self.norm(x)).chunk(5, dim=-1)
+        carried = v * carried[:, None]
+        of_key, of_scalar, of_along, of_carried = self._of_distance(near)
+        score = query.index_select(0, near.receiver) * key.index_select(0, near.sender) * of_key
+        weight = functional.silu(score.unflatten(1, (self.heads, -1)).sum(-1)) * near.fade
+        scalar = scalar.index_select(0, near.sender) * of_scalar
+        scalar = scalar.unflatten(1, (self.heads, -1)) * weight[..., None]
+        carried = carried.index_select(0, near.sender) * (of_carried * near.vector_fade)[:, None]
+        along = along.index_select(0, near.sender) * of_along
+        vector = torch.addcmul(carried, near.direction, along[:, None])
+        told = near.fade.new_zeros(x.shape).index_add(0, near.receiver, scalar.flatten(1))
+        turned = near.fade.new_zeros(v.shape).index_add(0, near.receiver, vector)
+        return told, turned
+
+    def _of_distance(self, near: Terms) -> list[Float[Tensor, "terms width"]]:
+        """Functions of the distance, one by one: cutting one tensor is slow to differentiate."""
+        weights, shifts = self.radial.weight.chunk(4), self.radial.bias.chunk(4)
+        return [
+            functional.silu(functional.linear(near.basis, weight, shift))
+            for weight, shift in zip(weights, shifts, strict=True)
+        ]
+
+
+class Readout(nn.Module):
+    """Two layers that read scalars and lengths of vectors: the published head but its last map."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width, half = config.width, config.width // 2
+        self.rounding = ROUNDING[config.mode]
+        self.first_length = nn.Linear(width, width, bias=False)
+        self.first_vector = nn.Linear(width, half, bias=False)
+        self.first_hidden = nn.Linear(2 * width, width)
+        self.first_out = nn.Linear(width, width)
+        self.second_length = nn.Linear(half, half, bias=False)
+        self.second_hidden = nn.Linear(width, half)
+
+    def forward(
+        self, x: Float[Tensor, "atoms width"], v: Float[Tensor, "atoms 3 width"]
+    ) -> Float[Tensor, "atoms half"]:
+        length = self._length(self.first_length(v))
+        hidden = functional.silu(self.first_hidden(torch.cat([x, length], dim=1)))
+        x, gate = self.first_out(hidden).chunk(2, dim=1)
+        v = self.first_vector(v) * gate[:, None]
+        length = self._length(self.second_length(v))
+        hidden = torch.cat([functional.silu(x), length], dim=1)
+        return functional.silu(self.second_hidden(hidden))
+
+    def _length(self, v: Float[Tensor, "atoms 3 channels"]) -> Float[Tensor, "atoms channels"]:
+        return (v.square().sum(1) + self.rounding**2).sqrt() - self.rounding
+
+
+class EquivariantTransformer(Encoder):
+    """Scalars and vectors on atoms, updated by attention over neighbours."""
+
+    citation = CITATION
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width // 2
+        self.rule = Radius(config.cutoff)
+        paper = config.mode == "paper"
+        self.claims = Claims(orbits=TURNED)
+        if paper:
+            smooth = Broken(because="vectors do not fade, and the cosine's curvature jumps")
+            self.claims = Claims(orbits=TURNED, smooth=smooth)
+        self.radial = ExponentialBasis(config.basis, config.cutoff, matched=not paper)
+        self.atoms = ElementEmbedding(config.elements, config.width)
+        self.around = Surroundings(config)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.readout = Readout(config)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Keep the scale of features; squares of the basis sum to 2.5."""
+        keep_scale(self)
+        if self.config.mode == "smooth":
+            for part in (self.around, *self.layers):
+                nn.init.normal_(part.radial.weight, std=0.6)
+
+    def forward(self, graph: CrystalGraph) -> AtomFeatures:
+        near = self._terms(graph)
+        x = self.around(self.atoms(graph.species), graph, near)
+        v = x.new_zeros(x.shape[0], 3, x.shape[1])
+        for layer in self.layers:
+            x, v = layer(x, v, near)
+        return AtomFeatures(self.readout(self.norm(x), v))
+
+    def _terms(self, graph: CrystalGraph) -> Terms:
+        """Describe edges, and put the atoms themselves behind them."""
+        config = self.config
+        length = norm(graph.vector)
+        unit = graph.vector / length[:, None]
+        zero = length.new_zeros(graph.atoms)
+        distance = torch.cat([length, zero])
+        basis = self.radial(distance)
+        if config.mode == "paper":
+            fade = cosine_cutoff(distance, config.cutoff)
+            basis, vector_fade = basis * fade[:, None], torch.ones_like(fade)
+        else:
+            share = torch.cat([torch.full_like(length, config.neighbours**-0.5), zero + 1])
+            vector_fade = fade = envelope(distance, config.cutoff) * share
+        own = torch.arange(graph.atoms, device=graph.receiver.device)
+        unit = torch.cat([unit, unit.new_zeros(graph.atoms, 3)])
+        return Terms(
+            receiver=torch.cat([graph.receiver, own]),
+            sender=torch.cat([graph.sender, own]),
+            basis=basis,
+            fade=fade[:, None],
+            vector_fade=vector_fade[:, None],
+            direction=(unit * vector_fade[:, None])[..., None],
+        )
