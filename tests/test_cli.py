@@ -36,7 +36,10 @@ VERBS = {
     "relax": ["STRUCTURES", "--model", "--fmax", "--steps", "--fixed-cell", "--out", "--device"],
     "featurize": ["STRUCTURES", "--out", "--model", "--device"],
     "train": ["RECIPE.toml", "--set", "--resume"],
-    "evaluate": ["MODEL", "DATASET", "--split", "--out", "--device"],
+    "evaluate": [
+        *["MODEL", "DATASET", "--split", "--data", "--count", "--seed", "--set", "--out"],
+        "--device",
+    ],
     "models": ["NAME"],
 }
 

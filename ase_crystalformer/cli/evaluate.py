@@ -1,46 +1,95 @@
-"""``crystalformer evaluate``: how far a model is from labels."""
+"""``crystalformer evaluate``: how far a model is from labels, or from DFT in a named benchmark."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ase_crystalformer.cli.jobs import Device, errors_told
 from ase_crystalformer.cli.text import aligned
 
+if TYPE_CHECKING:
+    from ase_crystalformer.assessment.benchmark import Statistic
+
 EXAMPLE = """\b
 Example:
   crystalformer evaluate runs/mine/model labelled.extxyz --split test
   crystalformer evaluate default-properties packed/mp --split all -o judged
+  crystalformer evaluate default elasticity --data data --count 20
+  crystalformer evaluate ase.calculators.emt:EMT equation-of-state --data data -o emt
 """
+
+BENCHMARKS = (
+    "relaxation, relaxation-mp, elasticity, equation-of-state, heat-capacity, forces, dynamics, "
+    "mlearn"
+)
 
 
 @errors_told()
-def evaluate(
+def evaluate(  # noqa: PLR0913  two ways to judge share a verb
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A name or the path of a model.", show_default=False),
+        typer.Argument(
+            metavar="MODEL",
+            help="A name or the path of a model; in a benchmark also package.module:factory, a "
+            "callable that returns any ASE calculator.",
+            show_default=False,
+        ),
     ],
     dataset: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DATASET",
-            help="A packed set, or a file of labelled crystals.",
+            help=f"A packed set, a file of labelled crystals, or a benchmark: {BENCHMARKS}.",
             show_default=False,
         ),
     ],
     *,
     split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val, test, or all.")] = "test",
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the data sets of benchmarks lie."),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="NUMBER", help="Crystals of a benchmark; its own if not told."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Chooses the crystals of a benchmark.")
+    ] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Set an option of a benchmark, e.g. steps=200."
+        ),
+    ] = None,
     out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FOLDER", help="For scores.json and parity.png.")
-    ] = Path("evaluation"),
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="For numbers and plots; evaluation, or evaluation/BENCHMARK, if not told.",
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Judge a model on labelled crystals.
+    """Judge a model on labelled crystals, or any ASE calculator by a benchmark against DFT.
 
-    Tells mean absolute and root mean square errors with units, and writes them to scores.json
-    beside a plot of predictions against labels, parity.png.
+    On labelled crystals, tells mean absolute and root mean square errors with units, and writes
+    them to scores.json beside a plot of predictions against labels, parity.png.
+
+    A benchmark writes rows.jsonl crystal by crystal, then summary.json and plot.png. Cut off, it
+    goes on where it was; a crystal that fails is named, and the others are done.
     """
+    if dataset in BENCHMARKS.split(", ") and not Path(dataset).exists():
+        _benchmark(model, dataset, data, count, seed, settings or [], out, device)
+    else:
+        _labelled(model, Path(dataset), split, out or Path("evaluation"), device)
+
+
+def _labelled(model: str, dataset: Path, split: str, out: Path, device: str) -> None:
     from ase_crystalformer.pretrained import load_model
     from ase_crystalformer.training.evaluate import evaluate as compare
 
@@ -53,3 +102,72 @@ def evaluate(
     ]
     typer.echo(aligned([head, *rows]))
     typer.echo(f"Also in {out}", err=True)
+
+
+def _benchmark(
+    model: str,
+    name: str,
+    data: Path | None,
+    count: int | None,
+    seed: int,
+    settings: list[str],
+    out: Path | None,
+    device: str,
+) -> None:
+    from ase_crystalformer.assessment import BENCHMARKS as KNOWN
+    from ase_crystalformer.assessment.calculators import candidate
+    from ase_crystalformer.assessment.run import assess
+
+    if data is None:
+        raise typer.BadParameter("Name the folder of the data sets.", param_hint="--data")
+    sys.path.append(str(Path.cwd()))  # a factory may lie here
+    out = out or Path("evaluation") / name
+    report = assess(
+        KNOWN[name],
+        candidate(model, device=device, dtype=KNOWN[name].precision),
+        data,
+        out,
+        count=count,
+        seed=seed,
+        options=_read_settings(settings),
+        progress=sys.stderr.isatty(),
+    )
+    for table in _tables(report.statistics):
+        typer.echo(table)
+    typer.echo(f"Also in {out}", err=True)
+    if report.failed:
+        failed = len(report.failed)
+        typer.echo(f"{failed} of {failed + len(report.rows)} crystals failed.", err=True)
+        raise typer.Exit(1)
+
+
+def _read_settings(settings: list[str]) -> dict[str, Any]:
+    """Read KEY=VALUE, the value as in TOML."""
+    import tomllib
+
+    try:
+        return tomllib.loads("\n".join(settings))
+    except tomllib.TOMLDecodeError as error:
+        raise typer.BadParameter(f"{error}; give KEY=VALUE.", param_hint="--set") from error
+
+
+def _tables(statistics: "list[Statistic]") -> list[str]:
+    """One line per statistic of everything; one line per group of the others."""
+    overall = [one for one in statistics if one.group == "all"]
+    grouped = [one for one in statistics if one.group != "all"]
+    tables = []
+    if overall:
+        lines = [[one.name, _number(one.value), one.unit, str(one.n)] for one in overall]
+        tables.append(aligned([["quantity", "value", "unit", "n"], *lines]))
+    if grouped:
+        columns = list(dict.fromkeys((one.name, one.unit) for one in grouped))
+        values = {(one.group, one.name): one.value for one in grouped}
+        groups = dict.fromkeys(one.group for one in grouped)
+        lines = [[g, *(_number(values.get((g, name))) for name, _ in columns)] for g in groups]
+        head = ["", *(f"{name} ({unit})" for name, unit in columns)]
+        tables.append(aligned([head, *lines]))
+    return tables
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

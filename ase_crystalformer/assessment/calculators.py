@@ -1,0 +1,67 @@
+"""Any potential as an ASE calculator: a model of this package, or a factory named by its module."""
+
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ase_crystalformer.errors import UnknownName
+from ase_crystalformer.pretrained import Precision
+
+#: ``package.module:factory``
+FACTORY = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A potential that is measured.
+
+    Attributes:
+        calculator: Of ASE.
+        identity: What says which it is; results of two are never mixed.
+    """
+
+    calculator: Any
+    identity: dict[str, str]
+
+
+def candidate(name: str, *, device: str = "auto", dtype: Precision = "float32") -> Candidate:
+    """Build a calculator from its name.
+
+    Args:
+        name: A model's name or path, or ``package.module:factory`` for whatever calculator that
+            callable returns.
+        device: For models of this package.
+        dtype: For models of this package.
+
+    Raises:
+        UnknownName: There is no such model, module or factory.
+        NoForces: The model is no potential.
+    """
+    if FACTORY.fullmatch(name):
+        return Candidate(calculator=_factory(name)(), identity={"model": name})
+    from ase_crystalformer.calculator import CrystalformerCalculator
+
+    calculator = CrystalformerCalculator(name, property_model=None, device=device, dtype=dtype)
+    told = calculator.parameters
+    identity = {"model": name, "sha256": told["sha256"], "dtype": dtype}
+    return Candidate(calculator=calculator, identity=identity)
+
+
+def _factory(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and module.startswith(error.name):
+            raise UnknownName(
+                f"There is no module {error.name!r} for the calculator {name!r}. Install it, or "
+                "run where its file lies. Models of this package are given by name or path."
+            ) from error
+        raise
+    if not callable(getattr(found, attribute, None)):
+        raise UnknownName(
+            f"The module {module!r} has no callable {attribute!r}. Give package.module:factory, "
+            "where factory() returns an ASE calculator."
+        )
+    return getattr(found, attribute)

@@ -1,0 +1,209 @@
+"""Is energy kept, and do crystals stay whole, while their atoms move without a thermostat?
+
+Crystals of WBM, repeated and given velocities, move at constant energy (velocity Verlet). Of a
+smooth potential with exact forces the energy wanders by the square of the time step and does not
+drift; noise of single precision, kinks and wrong forces show as drift.
+"""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from ase_crystalformer.assessment.benchmark import Benchmark, Statistic, atoms_of
+from ase_crystalformer.assessment.statistics import (
+    mean_absolute,
+    median_absolute,
+    share,
+    statistic,
+)
+from ase_crystalformer.data.crystals import LabelledCrystal
+from ase_crystalformer.data.readers import load
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from matplotlib.figure import Figure
+
+#: A run this many times hotter than it began has exploded.
+EXPLOSION = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How atoms move.
+
+    Attributes:
+        temperatures: About which the runs settle, K: velocities start at twice that, and half of
+            it goes into potential energy.
+        picoseconds: Length of a run.
+        femtoseconds: Time step.
+        length: Least distance of an atom from its image, Å.
+        every: Energies are read every so many steps.
+    """
+
+    temperatures: tuple[float, ...] = (300.0, 1000.0)
+    picoseconds: float = 10.0
+    femtoseconds: float = 1.0
+    length: float = 8.0
+    every: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One trajectory.
+
+    Attributes:
+        temperature: It was to settle about, K.
+        mean_temperature: Over its second half, K.
+        drift: Slope of the total energy by time, meV/atom/ps.
+        wander: Root mean square deviation of the total energy from that slope, meV/atom.
+        picoseconds: How long it went.
+        exploded: Whether it was stopped for its heat.
+    """
+
+    temperature: float
+    mean_temperature: float
+    drift: float
+    wander: float
+    picoseconds: float
+    exploded: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Trajectories of one crystal.
+
+    Attributes:
+        atoms: How many atoms moved.
+        runs: One per temperature.
+    """
+
+    atoms: int
+    runs: list[Run]
+
+
+def repeated(atoms: "Atoms", length: float) -> "Atoms":
+    """Repeat a crystal until atoms are far from their images."""
+    heights = 1 / np.linalg.norm(atoms.cell.reciprocal(), axis=1)
+    return atoms.repeat(np.maximum(1, np.ceil(length / heights - 1e-6)).astype(int))
+
+
+def run(
+    atoms: "Atoms", calculator: Any, temperature: float, options: Options, seed: int = 0
+) -> Run:
+    """Let atoms move at constant energy from where they rest, and watch it.
+
+    Args:
+        atoms: Not changed.
+        calculator: Of ASE.
+        temperature: About which to settle, K.
+        options: Length and step.
+        seed: Of the velocities.
+    """
+    from ase import units
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+    from ase.md.verlet import VelocityVerlet
+
+    moving = atoms.copy()
+    moving.calc = calculator
+    start = 2 * temperature
+    random = np.random.default_rng(seed)
+    MaxwellBoltzmannDistribution(moving, temperature_K=start, force_temp=True, rng=random)
+    Stationary(moving, preserve_temperature=True)
+    dynamics = VelocityVerlet(moving, timestep=options.femtoseconds * units.fs)
+    times, energies, heat = [], [], []
+    steps = round(1000 * options.picoseconds / options.femtoseconds)
+    exploded = False
+    for _ in dynamics.irun(steps):
+        if dynamics.nsteps % options.every:
+            continue
+        times.append(dynamics.nsteps * options.femtoseconds / 1000)
+        energies.append(moving.get_total_energy() / len(moving))
+        heat.append(moving.get_temperature())
+        exploded = not heat[-1] < EXPLOSION * start or not np.isfinite(energies[-1])
+        if exploded:
+            break
+    drift, wander = _line(np.array(times), np.array(energies))
+    return Run(
+        temperature=temperature,
+        mean_temperature=float(np.mean(heat[len(heat) // 2 :])),
+        drift=drift,
+        wander=wander,
+        picoseconds=times[-1],
+        exploded=exploded,
+    )
+
+
+def _line(
+    times: Float[ndarray, " readings"], energies: Float[ndarray, " readings"]
+) -> tuple[float, float]:
+    """Slope of a line through energies and the deviation from it, in meV."""
+    if len(times) < 3:
+        return 0.0, 0.0
+    slope, offset = np.polyfit(times, energies, 1)
+    left = energies - slope * times - offset
+    return float(1000 * slope), float(1000 * np.sqrt((left**2).mean()))
+
+
+def measure(calculator: Any, crystal: LabelledCrystal, options: Options) -> Row:
+    """Run one crystal at every temperature."""
+    atoms = repeated(atoms_of(crystal), options.length)
+    seed = zlib.crc32(crystal.id.encode())
+    runs = [run(atoms, calculator, heat, options, seed) for heat in options.temperatures]
+    return Row(atoms=len(atoms), runs=runs)
+
+
+def summarise(rows: Sequence[Row]) -> list[Statistic]:
+    """Average over the runs of each temperature."""
+    found = []
+    for temperature in sorted({one.temperature for row in rows for one in row.runs}):
+        runs = [one for row in rows for one in row.runs if one.temperature == temperature]
+        group = f"{temperature:g} K"
+        whole = [one for one in runs if not one.exploded]
+        drifts = [one.drift for one in whole]
+        unit = "meV/atom/ps"
+        found += [
+            share("exploded", (one.exploded for one in runs), group),
+            statistic("drift, mean absolute", unit, drifts, mean_absolute, group),
+            statistic("drift, median absolute", unit, drifts, median_absolute, group),
+            statistic("drift, largest", unit, drifts, lambda d: float(np.abs(d).max()), group),
+            statistic("wander, mean", "meV/atom", (one.wander for one in whole), group=group),
+            statistic("temperature, mean", "K", (o.mean_temperature for o in whole), group=group),
+        ]
+    return found
+
+
+def draw(figure: "Figure", rows: Sequence[Row]) -> None:
+    """Drift and wander of every run."""
+    left, right = figure.subplots(1, 2)
+    for temperature in sorted({one.temperature for row in rows for one in row.runs}):
+        runs = [one for row in rows for one in row.runs if one.temperature == temperature]
+        whole = [one for one in runs if not one.exploded]
+        for axes, name in ((left, "drift"), (right, "wander")):
+            values = np.sort([abs(getattr(one, name)) for one in whole])
+            axes.plot(values, marker="o", linewidth=0.8, label=f"{temperature:g} K")
+    left.set(ylabel="drift, absolute (meV/atom/ps)", xlabel="run, sorted", yscale="log")
+    right.set(ylabel="wander (meV/atom)", xlabel="run, sorted", yscale="log")
+    left.legend()
+
+
+def _crystals(data: Path, _: Options) -> Iterable[LabelledCrystal]:
+    return load("wbm_equilibrium", data)
+
+
+DYNAMICS = Benchmark(
+    name="dynamics",
+    about="drift of the energy in 10 ps at constant energy, at 300 and 1,000 K; explosions",
+    row=Row,
+    options=Options,
+    crystals=_crystals,
+    measure=measure,
+    summarise=summarise,
+    draw=draw,
+    count=10,
+)

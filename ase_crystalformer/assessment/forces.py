@@ -1,0 +1,122 @@
+"""Errors of forces and stresses beside DFT, by data set and by element.
+
+The frames are those the bundled potential was not trained on: 5 % of the sets of DFT molecular
+dynamics and displacements, in whole runs; 5 % of the crystals with equations of state; and all
+phonon displacements, which no model was trained on.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ase_crystalformer.assessment.benchmark import Benchmark, Statistic, atoms_of
+from ase_crystalformer.assessment.deviations import Deviation, pooled, told
+from ase_crystalformer.data.crystals import LabelledCrystal
+from ase_crystalformer.data.holdout import split_by_block, split_by_series
+from ase_crystalformer.data.potential import RUNS, SEED
+from ase_crystalformer.data.readers import load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Which frames are measured.
+
+    Attributes:
+        split_seed: Chose what was held out of training. The default is that of the bundled
+            potential; for a model of your own, the seed of its recipe.
+    """
+
+    split_seed: int = SEED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Errors of one frame.
+
+    Attributes:
+        source: Its data set.
+        forces: By element, of every component, eV/Å.
+        stress: Of the nine components, eV/Å³; ``None`` without a label.
+    """
+
+    source: str
+    forces: dict[str, Deviation]
+    stress: Deviation | None
+
+
+def measure(calculator: Any, crystal: LabelledCrystal, _: Options) -> Row:
+    """Compute one frame and compare it with its labels."""
+    atoms = atoms_of(crystal)
+    atoms.calc = calculator
+    forces, labels = atoms.get_forces(), np.asarray(crystal.labels["forces"])
+    symbols = np.array(atoms.get_chemical_symbols())
+    by_element = {}
+    for symbol in sorted(set(symbols)):
+        own = symbols == symbol
+        by_element[str(symbol)] = Deviation.of(forces[own], labels[own])
+    stress = None
+    if "stress" in crystal.labels:
+        stress = Deviation.of(atoms.get_stress(voigt=False), crystal.labels["stress"])
+    return Row(source=crystal.source, forces=by_element, stress=stress)
+
+
+def summarise(rows: Sequence[Row]) -> list[Statistic]:
+    """Average over each set and over each element; sets are too different to pool them all."""
+    found = []
+    for source in sorted({row.source for row in rows}):
+        same = [row for row in rows if row.source == source]
+        stresses = [row.stress for row in same if row.stress is not None]
+        found += [
+            *told("force", "eV/Å", [one for row in same for one in row.forces.values()], source),
+            *told("stress", "meV/Å³", stresses, source, scale=1000),
+        ]
+    for element in sorted({element for row in rows for element in row.forces}):
+        own = [row.forces[element] for row in rows if element in row.forces]
+        found += told("force", "eV/Å", own, element)
+    return found
+
+
+def draw(figure: "Figure", rows: Sequence[Row]) -> None:
+    """Mean force errors of every set, and of every element, beside the mean size of forces."""
+    left, right = figure.subplots(1, 2, width_ratios=[1, 3])
+    sources = sorted({row.source for row in rows})
+    elements = sorted({element for row in rows for element in row.forces})
+    by_source = [[d for r in rows if r.source == s for d in r.forces.values()] for s in sources]
+    by_element = [[r.forces[e] for r in rows if e in r.forces] for e in elements]
+    for axes, names, groups in ((left, sources, by_source), (right, elements, by_element)):
+        sums = [pooled(group) for group in groups]
+        axes.bar(names, [one.label / one.n for one in sums], color="0.85", label="mean force")
+        axes.bar(names, [one.absolute / one.n for one in sums], width=0.5, label="mean error")
+        axes.tick_params(axis="x", rotation=90, labelsize=6)
+        axes.set(ylabel="eV/Å")
+    right.legend()
+
+
+def _held_out(data: Path, options: Options) -> Iterator[LabelledCrystal]:
+    """Read frames that were not trained on, each named after its set and itself."""
+    sets = [split_by_block(load(name, data), options.split_seed) for name in RUNS]
+    sets.append(split_by_series(load("eos_vasp_pbe", data), options.split_seed))
+    for frame in chain.from_iterable(sets):
+        if frame.split == "val":
+            yield replace(frame, id=f"{frame.source}/{frame.id}")
+    for frame in load("phonon_displacements", data):
+        yield replace(frame, id=f"{frame.source}/{frame.id}")
+
+
+FORCES = Benchmark(
+    name="forces",
+    about="force and stress errors on held-out DFT frames, by set and by element",
+    row=Row,
+    options=Options,
+    crystals=_held_out,
+    measure=measure,
+    summarise=summarise,
+    draw=draw,
+)
