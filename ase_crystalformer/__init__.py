@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ase_crystalformer.prediction import predict
     from ase_crystalformer.pretrained import list_models, load_model
     from ase_crystalformer.relaxation import relax
+    from ase_crystalformer.training.run import train
 
 __all__ = [
     "CrystalModel",
@@ -30,6 +31,7 @@ __all__ = [
     "predict",
     "relax",
     "self_learn",
+    "train",
 ]
 
 _HOMES = {
@@ -46,6 +48,7 @@ _HOMES = {
     "predict": "prediction",
     "relax": "relaxation",
     "self_learn": "monte_carlo.learning",
+    "train": "training.run",
 }
 
 
