@@ -1,5 +1,6 @@
 """The equivariant transformer is a dense sum over atoms and images, and fades where it should."""
 
+import math
 from dataclasses import replace
 from itertools import product
 
@@ -48,8 +49,8 @@ class Dense:
 
     def basis(self):
         f = self.config
-        low = torch.exp(torch.tensor(-5.0 if f.mode == "smooth" else -f.cutoff).double())
-        centre = low + (1 - low) * torch.arange(f.basis) / (f.basis - 1)
+        low = math.exp(-5 if f.mode == "smooth" else -f.cutoff)
+        centre = torch.linspace(low, 1, f.basis, dtype=torch.float64)
         torch.testing.assert_close(self.encoder.radial.centre, centre, rtol=0, atol=1e-7)
         centre = self.encoder.radial.centre  # rounded to single precision
         offset = torch.exp(-5 * self.distance / f.cutoff)[..., None] - centre

@@ -49,7 +49,7 @@ CITATION = """@inproceedings{tholke2022equivariant,
 
 TURNED = Broken(because="vectors of a sender would have to be turned along with it")
 
-ROUNDING = {"smooth": 0.1, "paper": 1e-10}
+ROUNDING = {"smooth": 0.1, "paper": 1e-15}
 """Length below which vectors count as short, to round the kink of a length at zero."""
 
 
