@@ -8,6 +8,7 @@ after they were seen to agree. Times in milliseconds belong to one machine on on
 BENCHMARKS = (
     "neighbours",
     "attention",
+    "linear_attention",
     "recoupling",
     "single_point",
     "prediction",
