@@ -7,6 +7,7 @@ from ase import Atoms, units
 
 from ase_crystalformer import MonteCarlo, SpinLattice, SpinTransformer, self_learn
 from ase_crystalformer.errors import BadChain
+from ase_crystalformer.monte_carlo.learning import fit
 
 TEMPERATURE = 0.1 / units.kB
 SHORT = {"inner": 32, "rounds": 2, "steps": 10, "progress": False}
@@ -58,6 +59,17 @@ def test_layers_learn_what_a_linear_model_cannot(lattice, attentive):
         learned.run(20, progress=False)
         acceptance.append(learned.acceptance)
     assert acceptance[1] > acceptance[0] + 0.2
+
+
+def test_a_fit_that_runs_away_leaves_what_was_there(lattice, attentive):
+    states = lattice.states(100)
+    model = SpinTransformer(lattice.bonds, 1)
+    linear, wild = (
+        fit(model, states, attentive(states), np.random.default_rng(0), updates=updates, rate=9.0)
+        for updates in (0, 20)
+    )
+    assert wild == pytest.approx(linear)
+    assert np.std(model.energy(states) - attentive(states)) == pytest.approx(linear)
 
 
 def test_later_training_does_not_reach_the_chain(lattice, heisenberg):

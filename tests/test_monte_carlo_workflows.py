@@ -1,0 +1,59 @@
+"""The programs run as their help says, on something tiny."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ase.build import bulk
+from ase.io import read, write
+
+FOLDER = Path(__file__).parents[1] / "workflows"
+SWAP = "swap_monte_carlo.py"
+LEARN = "self_learning_monte_carlo.py"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    def run(program, *arguments):
+        given = [*map(str, arguments), "--out", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", [program, *given])
+        runpy.run_path(str(FOLDER / program), run_name="__main__")
+
+    return run
+
+
+def test_learning_tells_how_often_every_model_is_accepted(run, tmp_path, capsys):
+    run(LEARN, "--size", 2, "--shells", 2, "--rounds", 1, "--chains", 2, "--steps", 4)
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["model"].tolist() == ["single moves", "linear", "1 layers"]
+    assert table["accepted (%)"].between(0, 100).all()
+    assert "moves per exact energy" in capsys.readouterr().out
+    energies = pd.read_csv(tmp_path / "energies.csv")
+    assert energies["linear"].count() == 2 * 4
+
+
+def test_swapping_is_guided_and_goes_on_where_it_stopped(run, tmp_path):
+    alloy = bulk("Cu", a=3.87, cubic=True).repeat((2, 1, 1))
+    alloy.symbols[::2] = "Au"
+    write(tmp_path / "alloy.cif", alloy)
+    settings = [tmp_path / "alloy.cif", "--temperatures", 500, 5000, "--every", 2]
+    guided = ["--calculator", "crystalformer", "--guide", "emt", "--moves", 2]
+    run(SWAP, *settings, *guided, "--steps", 4)
+    run(SWAP, *settings, *guided, "--steps", 2, "--resume")
+    with np.load(tmp_path / "chain.npz") as chain:
+        assert chain["steps"] == 6
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["temperature (K)"].tolist() == [500, 5000]
+    assert table["unlike neighbours"].between(0, 1).all()
+    last = read(tmp_path / "swaps.traj", ":")
+    assert [crystal.symbols.count("Au") for crystal in last] == [4, 4]
+
+
+@pytest.mark.parametrize("program", [SWAP, LEARN])
+def test_help_has_an_example(run, capsys, program):
+    with pytest.raises(SystemExit, match="0"):
+        run(program, "--help")
+    assert f"python workflows/{program}" in capsys.readouterr().out
