@@ -106,15 +106,12 @@ def run(
         seed: Of the velocities.
     """
     from ase import units
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
     from ase.md.verlet import VelocityVerlet
 
     moving = atoms.copy()
     moving.calc = calculator
     start = 2 * temperature
-    random = np.random.default_rng(seed)
-    MaxwellBoltzmannDistribution(moving, temperature_K=start, force_temp=True, rng=random)
-    Stationary(moving, preserve_temperature=True)
+    moving.set_velocities(thermal_velocities(moving, start, np.random.default_rng(seed)))
     dynamics = VelocityVerlet(moving, timestep=options.femtoseconds * units.fs)
     times, energies, heat = [], [], []
     steps = round(1000 * options.picoseconds / options.femtoseconds)
@@ -137,6 +134,18 @@ def run(
         picoseconds=times[-1],
         exploded=exploded,
     )
+
+
+def thermal_velocities(
+    atoms: "Atoms", temperature: float, generator: np.random.Generator
+) -> Float[ndarray, "atoms 3"]:
+    """Draw velocities after Maxwell and Boltzmann, at rest as a whole, of exactly a temperature."""
+    masses = atoms.get_masses()[:, None]
+    velocities = generator.normal(size=(len(atoms), 3)) / np.sqrt(masses)
+    velocities -= (masses * velocities).sum(0) / masses.sum()
+    hot = atoms.copy()
+    hot.set_velocities(velocities)
+    return velocities * np.sqrt(temperature / hot.get_temperature())
 
 
 def _line(

@@ -52,7 +52,7 @@ class Options:
     temperature: float = 300.0
     length: float = 10.0
     displacement: float = 0.01
-    mesh: float = 50.0
+    mesh: float = 40.0
     fmax: float = 0.001
     steps: int = 500
 
@@ -92,8 +92,10 @@ def phonons(atoms: "Atoms", calculator: Any, options: Options) -> Any:
     )
     heights = 1 / np.linalg.norm(atoms.cell.reciprocal(), axis=1)
     repeats = np.maximum(1, np.ceil(options.length / heights - 1e-6)).astype(int)
-    # Symmetry as exact as a relaxation leaves it.
-    found = Phonopy(cell, np.diag(repeats), primitive_matrix=np.eye(3), symprec=1e-3, log_level=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*Point group symmetries of supercell", UserWarning)
+        # Symmetry as exact as a relaxation leaves it.
+        found = Phonopy(cell, np.diag(repeats), primitive_matrix=np.eye(3), symprec=1e-3)
     found.generate_displacements(distance=options.displacement)
     supercells = found.supercells_with_displacements or []
     found.forces = [_forces(moved, calculator) for moved in supercells]
@@ -120,18 +122,15 @@ def lowest_frequency(found: Any) -> float:
     from phonopy.harmonic.dynmat_to_fc import get_commensurate_points
 
     points = get_commensurate_points(np.rint(found.supercell_matrix).astype(int))
-    return float(min(found.get_frequencies(point).min() for point in points))
+    return float(found.run_qpoints(points).frequencies.min())
 
 
 def heat_capacity(found: Any, options: Options) -> float:
     """Heat capacity at constant volume, J/K per mole of atoms."""
-    with warnings.catch_warnings():
-        # The mesh of a skewed cell is another one, as dense.
-        warnings.filterwarnings("ignore", "Mesh .* rebuilt")
-        found.run_mesh(options.mesh)
+    # Of all wave vectors, since the supercell may have less symmetry than the crystal.
+    found.run_mesh(options.mesh, is_mesh_symmetry=False)
     found.run_thermal_properties(temperatures=[options.temperature], exclude_gamma_acoustic=True)
-    per_cell = found.get_thermal_properties_dict()["heat_capacity"][0]
-    return float(per_cell) / len(found.primitive)
+    return float(found.thermal_properties.heat_capacity[0]) / len(found.primitive)
 
 
 def measure(calculator: Any, crystal: LabelledCrystal, options: Options) -> Row:
