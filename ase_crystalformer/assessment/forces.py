@@ -75,7 +75,7 @@ def summarise(rows: Sequence[Row]) -> list[Statistic]:
         stresses = [row.stress for row in same if row.stress is not None]
         found += [
             *told("force", "eV/Å", [one for row in same for one in row.forces.values()], source),
-            *told("stress", "meV/Å³", stresses, source, scale=1000),
+            *told("stress", "meV/Å³", stresses, source, scale=1000.0),
         ]
     for element in sorted({element for row in rows for element in row.forces}):
         own = [row.forces[element] for row in rows if element in row.forces]

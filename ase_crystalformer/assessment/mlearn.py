@@ -94,7 +94,7 @@ def summarise(rows: Sequence[Row]) -> list[Statistic]:
             statistic("energy MAE", "meV/atom", energies, mean_absolute, element),
             statistic("energy RMSE", "meV/atom", energies, root_mean_square, element),
             *told("force", "eV/Å", [row.forces for row in own], element),
-            *told("stress", "meV/Å³", stresses, element, scale=1000),
+            *told("stress", "meV/Å³", stresses, element, scale=1000.0),
         ]
     return found
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -89,7 +90,7 @@ def assess(
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             if "error" in line:
-                tqdm.write(f"{crystal.id}: {line['error']}")
+                tqdm.write(f"{crystal.id}: {line['error']}", file=sys.stderr)
     return _summed_up(benchmark, out, {crystal.id for crystal in crystals}, settings)
 
 
