@@ -41,9 +41,9 @@ def pooled(deviations: Iterable[Deviation]) -> Deviation:
     """Add sums up."""
     known = list(deviations)
     return Deviation(
-        absolute=sum(one.absolute for one in known),
-        squared=sum(one.squared for one in known),
-        label=sum(one.label for one in known),
+        absolute=sum((one.absolute for one in known), 0.0),
+        squared=sum((one.squared for one in known), 0.0),
+        label=sum((one.label for one in known), 0.0),
         n=sum(one.n for one in known),
     )
 
