@@ -78,7 +78,7 @@ class Config:
     """Size and flavour of a GATr.
 
     Attributes:
-        mode: ``smooth`` for potentials, ``paper`` for the published norms and no envelope.
+        mode: ``smooth`` for potentials, ``paper`` as published.
         algebra: ``euclidean`` multivectors have 8 components, the published ``projective`` 16.
         cutoff: Radius of the graph, Å.
         width: Scalars per atom.
@@ -150,6 +150,7 @@ class Attention(nn.Module):
         self.log_weight = nn.Parameter(reach[:, None].repeat(self.heads // len(reach), self.many))
         if self.basis:
             self.edge = nn.Linear(self.basis, (2 if self.euclidean else 1) * self.heads)
+            nn.init.uniform_(self.edge.weight, -1, 1)
         if self.euclidean:
             self.vectors = nn.Parameter(torch.randn(inner[1], both[0]) * inner[1] ** -0.5)
         self.register_buffer("action", edge_actions(config.parts), persistent=False)
@@ -276,7 +277,6 @@ class GATr(Encoder):
         near = self._surroundings(graph)
         s = self.embedding(graph.species)
         x = s.new_zeros(8, graph.atoms, self.config.parts, self.config.multivectors)
-        # A scalar, or a point at the atom.
         x[0 if self.config.parts == 1 else 7, :, 0] = self.start
         for block in self.blocks:
             x, s = block(x, s, near)

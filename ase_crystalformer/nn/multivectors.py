@@ -184,7 +184,8 @@ class MultivectorLinear(nn.Module):
         if parts == 2:
             self.ideal = nn.Parameter(torch.randn(4, many, width) * many**-0.5)
         self.mixed = nn.Linear(scalars, self.scalars + width)
-        self.lower = nn.Parameter(torch.randn(many, self.scalars) * (2 * many) ** -0.5)
+        if self.scalars:
+            self.lower = nn.Parameter(torch.randn(many, self.scalars) * (2 * many) ** -0.5)
         nn.init.normal_(self.mixed.weight, std=(2 * scalars) ** -0.5)
         nn.init.zeros_(self.mixed.bias)
         self.register_buffer("grade", torch.tensor(GRADES), persistent=False)
@@ -203,7 +204,7 @@ class MultivectorLinear(nn.Module):
         y = torch.bmm(x.flatten(2), self.matrices()).unflatten(2, (self.parts, -1))
         scalar, shift = self.mixed(s).split([self.scalars, y.shape[3]], dim=-1)
         y[0, :, 0] += shift
-        return y, torch.addmm(scalar, x[0, :, 0], self.lower)
+        return y, torch.addmm(scalar, x[0, :, 0], self.lower) if self.scalars else scalar
 
 
 class MultivectorNorm(nn.Module):
