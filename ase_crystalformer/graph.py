@@ -25,8 +25,9 @@ from torch import Tensor
 class CrystalGraph:
     """One crystal, or many: a batch is the same type.
 
-    Edges are sorted by receiver, then by sender. ``vector`` is the one tensor models differentiate:
-    forces and the virial follow from it.
+    Edges are sorted by receiver, then by sender. ``vector`` is what models differentiate: forces
+    and the virial follow from it. Where an encoder reads ``positions`` and ``cell`` as well, they
+    follow from all three.
 
     Attributes:
         species: Atomic numbers.

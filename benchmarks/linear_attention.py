@@ -22,7 +22,7 @@ from benchmarks.timing import Effort, Row, Way, compare
 SIDES = (2, 3, 5, 8, 11)
 
 #: No more atoms than this in pairs, and in the whole potential.
-MOST_PAIRS, MOST_WHOLE = 1000, 4096
+MOST_PAIRS, MOST_WHOLE = 1000, 1000
 
 WIDTH = 128
 
