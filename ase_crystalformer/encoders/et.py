@@ -1,7 +1,7 @@
 r"""TorchMD-NET's equivariant transformer: attention without a softmax, on scalars and vectors.
 
-P. Thölke, G. De Fabritiis, "TorchMD-NET: Equivariant Transformers for Neural Network based
-Molecular Potentials", ICLR 2022, arXiv:2202.02541.
+P. Thölke, G. De Fabritiis, "Equivariant Transformers for Neural Network based Molecular
+Potentials", ICLR 2022, arXiv:2202.02541.
 
 Every atom has scalars x and vectors V. In a layer, neighbours j of atom i, and the atom itself at
 distance zero and without direction, send
@@ -12,18 +12,14 @@ distance zero and without direction, send
     a_{ij} = \mathrm{SiLU}\Big(\sum_c q_i k_j d_{ij}\Big),
 
 with s, t, u the sender's values times functions of the distance, and f, f' cutoff functions. The
-publication has images of no atom but the nearest; here every image within the cutoff is a
-neighbour, those of the atom itself included. :math:`t_{ij} \odot V_j` is split into a product on
-atoms and one on edges, since only the distance differs between edges of one sender.
+publication knows the nearest image of an atom; here every image within the cutoff is a neighbour,
+those of the atom itself included. Functions of the distance are computed once per bond.
 
 ``paper`` mode is that with a cosine for f and :math:`f' = 1`: vectors of a neighbour do not fade,
 so that energies step where it leaves. ``smooth`` mode is for potentials: one envelope with
 continuous curvature is f and f', sums are divided by the root of a typical number of neighbours,
-and centres of the basis fit any cutoff.
-
-The last two layers are those of the published head before its last linear map, which read lengths
-of vectors. In ``smooth`` mode these lengths are rounded off at zero, where vectors of symmetric
-sites are.
+and centres of the basis fit any cutoff. The readout is the published head but its last linear map;
+lengths of vectors are rounded off at zero, where vectors of symmetric sites are.
 """
 
 from dataclasses import dataclass
@@ -37,17 +33,22 @@ from torch.nn import functional
 from ase_crystalformer.encoders.base import AtomFeatures, Broken, Claims, Encoder
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Radius
+from ase_crystalformer.nn.bonds import bonds, mean_of_bonds
 from ase_crystalformer.nn.elements import ElementEmbedding
 from ase_crystalformer.nn.radial import ExponentialBasis, cosine_cutoff, envelope, norm
 from ase_crystalformer.nn.starts import keep_scale
 
-CITATION = """@inproceedings{tholke2022equivariant,
-  title = {{TorchMD-NET}: Equivariant Transformers for Neural Network based Molecular Potentials},
-  author = {Th{\\"o}lke, Philipp and De Fabritiis, Gianni},
-  booktitle = {International Conference on Learning Representations}, year = {2022}
-}"""
+CITATION = (
+    "@inproceedings{tholke2022equivariant, title={Equivariant Transformers for Neural Network "
+    'based Molecular Potentials}, author={Th{\\"o}lke, Philipp and De Fabritiis, Gianni}, '
+    "booktitle={ICLR}, year={2022}}"
+)
 
 TURNED = Broken(because="vectors of a sender would have to be turned along with it")
+
+PAPER_CLAIMS = Claims(
+    orbits=TURNED, smooth=Broken(because="vectors do not fade, and the cosine's curvature jumps")
+)
 
 ROUNDING = {"smooth": 0.1, "paper": 1e-15}
 """Length below which vectors count as short, to round the kink of a length at zero."""
@@ -99,7 +100,8 @@ class Terms:
     Attributes:
         receiver: Who is told.
         sender: Of whom.
-        basis: Functions of the distance, which is zero from an atom to itself.
+        bond: Row of ``basis``; an edge and its reverse share one.
+        basis: Functions of the length of every bond, and of the distance zero.
         fade: Weight of what scalars are told.
         vector_fade: Weight of what vectors are told.
         direction: Unit vector times that weight; zero from an atom to itself.
@@ -107,10 +109,15 @@ class Terms:
 
     receiver: Int[Tensor, " terms"]
     sender: Int[Tensor, " terms"]
-    basis: Float[Tensor, "terms basis"]
+    bond: Int[Tensor, " terms"]
+    basis: Float[Tensor, "bonds basis"]
     fade: Float[Tensor, "terms 1"]
     vector_fade: Float[Tensor, "terms 1"]
     direction: Float[Tensor, "terms 3 1"]
+
+    def sum(self, sent: Float[Tensor, "terms width"], atoms: int) -> Float[Tensor, "atoms width"]:
+        """Sum at the receivers."""
+        return sent.new_zeros(atoms, sent.shape[1]).index_add(0, self.receiver, sent)
 
 
 class Surroundings(nn.Module):
@@ -125,9 +132,8 @@ class Surroundings(nn.Module):
     def forward(
         self, x: Float[Tensor, "atoms width"], graph: CrystalGraph, near: Terms
     ) -> Float[Tensor, "atoms width"]:
-        edges = graph.edges
-        weight = self.radial(near.basis[:edges]) * near.fade[:edges]
-        sent = self.atoms(graph.species).index_select(0, graph.sender) * weight
+        weight = self.radial(near.basis).index_select(0, near.bond) * near.fade
+        sent = self.atoms(graph.species).index_select(0, graph.sender) * weight[: graph.edges]
         around = sent.new_zeros(x.shape).index_add(0, graph.receiver, sent)
         return self.out(torch.cat([x, around], dim=1))
 
@@ -145,39 +151,60 @@ class Layer(nn.Module):
         self.out = nn.Linear(width, 3 * width)
 
     def forward(
-        self, x: Float[Tensor, "atoms width"], v: Float[Tensor, "atoms 3 width"], near: Terms
+        self,
+        x: Float[Tensor, "atoms width"],
+        v: Float[Tensor, "atoms 3 width"] | None,
+        near: Terms,
     ) -> tuple[Float[Tensor, "atoms width"], Float[Tensor, "atoms 3 width"]]:
-        told, turned = self._told(x, v, near)
+        """Update scalars x and vectors v; the first layer makes the vectors."""
+        query, key, scalar, along, carried = self.atom(self.norm(x)).chunk(5, dim=-1)
+        told = self._told(query, key, scalar, near)
+        sent = None if v is None else v * carried[:, None]
+        turned = self._turned(along, sent, near)
         first, second, third = self.out(told).chunk(3, dim=-1)
+        if v is None:
+            return x + third, turned
         left, right, same = self.vector(v).chunk(3, dim=-1)
         x = x + (left * right).sum(1) * second + third
         return x, v + same * first[:, None] + turned
 
     def _told(
-        self, x: Float[Tensor, "atoms width"], v: Float[Tensor, "atoms 3 width"], near: Terms
-    ) -> tuple[Float[Tensor, "atoms width"], Float[Tensor, "atoms 3 width"]]:
-        """Sum what neighbours send."""
-        query, key, scalar, along, carried = self.atom(self.norm(x)).chunk(5, dim=-1)
-        carried = v * carried[:, None]
-        of_key, of_scalar, of_along, of_carried = self._of_distance(near)
-        score = query.index_select(0, near.receiver) * key.index_select(0, near.sender) * of_key
-        weight = functional.silu(score.unflatten(1, (self.heads, -1)).sum(-1)) * near.fade
-        scalar = scalar.index_select(0, near.sender) * of_scalar
-        scalar = scalar.unflatten(1, (self.heads, -1)) * weight[..., None]
-        carried = carried.index_select(0, near.sender) * (of_carried * near.vector_fade)[:, None]
-        along = along.index_select(0, near.sender) * of_along
-        vector = torch.addcmul(carried, near.direction, along[:, None])
-        told = near.fade.new_zeros(x.shape).index_add(0, near.receiver, scalar.flatten(1))
-        turned = near.fade.new_zeros(v.shape).index_add(0, near.receiver, vector)
-        return told, turned
+        self,
+        query: Float[Tensor, "atoms width"],
+        key: Float[Tensor, "atoms width"],
+        scalar: Float[Tensor, "atoms width"],
+        near: Terms,
+    ) -> Float[Tensor, "atoms width"]:
+        """Sum what neighbours send as scalars."""
+        score = query.index_select(0, near.receiver) * key.index_select(0, near.sender)
+        score = (score * self._of_distance(0, near)).unflatten(1, (self.heads, -1)).sum(-1)
+        weight = functional.silu(score) * near.fade
+        sent = scalar.index_select(0, near.sender) * self._of_distance(1, near)
+        sent = sent.unflatten(1, (self.heads, -1)) * weight[..., None]
+        return near.sum(sent.flatten(1), scalar.shape[0])
 
-    def _of_distance(self, near: Terms) -> list[Float[Tensor, "terms width"]]:
-        """Functions of the distance, one by one: cutting one tensor is slow to differentiate."""
-        weights, shifts = self.radial.weight.chunk(4), self.radial.bias.chunk(4)
-        return [
-            functional.silu(functional.linear(near.basis, weight, shift))
-            for weight, shift in zip(weights, shifts, strict=True)
-        ]
+    def _turned(
+        self,
+        along: Float[Tensor, "atoms width"],
+        carried: Float[Tensor, "atoms 3 width"] | None,
+        near: Terms,
+    ) -> Float[Tensor, "atoms 3 width"]:
+        """Sum what neighbours send as vectors, axis by axis: small tensors stay in the cache."""
+        along_edge = along.index_select(0, near.sender) * self._of_distance(2, near)
+        sent = [along_edge * direction for direction in near.direction.unbind(1)]
+        if carried is not None:
+            weight = self._of_distance(3, near) * near.vector_fade
+            sent = [
+                torch.addcmul(part, other.index_select(0, near.sender), weight)
+                for part, other in zip(sent, carried.unbind(1), strict=True)
+            ]
+        return torch.stack([near.sum(part, along.shape[0]) for part in sent], dim=1)
+
+    def _of_distance(self, which: int, near: Terms) -> Float[Tensor, "terms width"]:
+        """Evaluate one function of the distance, once per bond."""
+        weight, shift = self.radial.weight.chunk(4)[which], self.radial.bias.chunk(4)[which]
+        values = functional.silu(functional.linear(near.basis, weight, shift))
+        return values.index_select(0, near.bond)
 
 
 class Readout(nn.Module):
@@ -198,8 +225,8 @@ class Readout(nn.Module):
         self, x: Float[Tensor, "atoms width"], v: Float[Tensor, "atoms 3 width"]
     ) -> Float[Tensor, "atoms half"]:
         length = self._length(self.first_length(v))
-        hidden = functional.silu(self.first_hidden(torch.cat([x, length], dim=1)))
-        x, gate = self.first_out(hidden).chunk(2, dim=1)
+        x = functional.silu(self.first_hidden(torch.cat([x, length], dim=1)))
+        x, gate = self.first_out(x).chunk(2, dim=1)
         v = self.first_vector(v) * gate[:, None]
         length = self._length(self.second_length(v))
         hidden = torch.cat([functional.silu(x), length], dim=1)
@@ -220,10 +247,7 @@ class EquivariantTransformer(Encoder):
         self.width = config.width // 2
         self.rule = Radius(config.cutoff)
         paper = config.mode == "paper"
-        self.claims = Claims(orbits=TURNED)
-        if paper:
-            smooth = Broken(because="vectors do not fade, and the cosine's curvature jumps")
-            self.claims = Claims(orbits=TURNED, smooth=smooth)
+        self.claims = PAPER_CLAIMS if paper else Claims(orbits=TURNED)
         self.radial = ExponentialBasis(config.basis, config.cutoff, matched=not paper)
         self.atoms = ElementEmbedding(config.elements, config.width)
         self.around = Surroundings(config)
@@ -242,32 +266,35 @@ class EquivariantTransformer(Encoder):
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         near = self._terms(graph)
         x = self.around(self.atoms(graph.species), graph, near)
-        v = x.new_zeros(x.shape[0], 3, x.shape[1])
+        v = None
         for layer in self.layers:
             x, v = layer(x, v, near)
         return AtomFeatures(self.readout(self.norm(x), v))
 
     def _terms(self, graph: CrystalGraph) -> Terms:
         """Describe edges, and put the atoms themselves behind them."""
-        config = self.config
-        length = norm(graph.vector)
-        unit = graph.vector / length[:, None]
-        zero = length.new_zeros(graph.atoms)
-        distance = torch.cat([length, zero])
-        basis = self.radial(distance)
-        if config.mode == "paper":
-            fade = cosine_cutoff(distance, config.cutoff)
-            basis, vector_fade = basis * fade[:, None], torch.ones_like(fade)
-        else:
-            share = torch.cat([torch.full_like(length, config.neighbours**-0.5), zero + 1])
-            vector_fade = fade = envelope(distance, config.cutoff) * share
-        own = torch.arange(graph.atoms, device=graph.receiver.device)
-        unit = torch.cat([unit, unit.new_zeros(graph.atoms, 3)])
+        paper, length = self.config.mode == "paper", norm(graph.vector)
+        fade = torch.cat([self._fade(length), length.new_ones(graph.atoms)])[:, None]
+        vector_fade = torch.ones_like(fade) if paper else fade
+        unit = torch.cat([graph.vector / length[:, None], length.new_zeros(graph.atoms, 3)])
+        bond = bonds(graph.receiver, graph.sender, graph.image)
+        of_bond = torch.cat([mean_of_bonds(length, bond), length.new_zeros(1)])
+        basis = self.radial(of_bond)
+        if paper:
+            basis = basis * cosine_cutoff(of_bond, self.config.cutoff)[:, None]
+        own = torch.arange(graph.atoms, device=bond.device)
         return Terms(
             receiver=torch.cat([graph.receiver, own]),
             sender=torch.cat([graph.sender, own]),
+            bond=torch.cat([bond, torch.full_like(own, basis.shape[0] - 1)]),
             basis=basis,
-            fade=fade[:, None],
-            vector_fade=vector_fade[:, None],
-            direction=(unit * vector_fade[:, None])[..., None],
+            fade=fade,
+            vector_fade=vector_fade,
+            direction=(unit * vector_fade)[..., None],
         )
+
+    def _fade(self, length: Float[Tensor, " edges"]) -> Float[Tensor, " edges"]:
+        """Weight of what scalars are told by neighbours."""
+        if self.config.mode == "paper":
+            return cosine_cutoff(length, self.config.cutoff)
+        return envelope(length, self.config.cutoff) * self.config.neighbours**-0.5
