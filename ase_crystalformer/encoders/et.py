@@ -61,7 +61,7 @@ class Config:
     Attributes:
         mode: ``smooth`` for potentials, ``paper`` for the published formulation.
         cutoff: Radius of the graph, Å.
-        neighbours: Typical number of neighbours; sums are divided by its root (``smooth`` only).
+        neighbours: Typical number of near neighbours; divides sums by its root (``smooth`` only).
         width: Channels of scalars, and of vectors, per atom; features have half as many.
         heads: Attention heads; must divide ``width``.
         layers: Updates of the atoms.
@@ -71,7 +71,7 @@ class Config:
 
     mode: Literal["smooth", "paper"] = "smooth"
     cutoff: float = 5.0
-    neighbours: float = 40.0
+    neighbours: float = 16.0
     width: int = 128
     heads: int = 8
     layers: int = 6
@@ -257,11 +257,11 @@ class EquivariantTransformer(Encoder):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Keep the scale of features; squares of the basis sum to 2.5."""
+        """Keep the scale of features; squares of the basis sum to two."""
         keep_scale(self)
         if self.config.mode == "smooth":
             for part in (self.around, *self.layers):
-                nn.init.normal_(part.radial.weight, std=0.6)
+                nn.init.normal_(part.radial.weight, std=0.7)
 
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         near = self._terms(graph)
