@@ -1,0 +1,1 @@
+"""Parts of the scaling study: crystals, runs, power laws, pictures."""

@@ -1,0 +1,84 @@
+"""Does equivariance matter at scale? Errors against model size, amount of data and compute.
+
+    python workflows/scaling_study.py                                  alloys labelled by ASE's EMT
+    python workflows/scaling_study.py --data mlearn.extxyz.gz          energies and forces of yours
+    python workflows/scaling_study.py --plan workflows/scaling/large.toml --data frames.extxyz
+
+An equivariant transformer and a plain one that sees crystals turned at random are trained side by
+side, and power laws are fitted to their errors of forces. What is varied, and who takes part, says
+a plan: ``scaling/quick.toml`` (a quarter of an hour on one core), ``scaling/large.toml`` (a GPU).
+Every run is written to ``points.json`` as it ends; started again, the study goes on where it was.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scaling.frames import emt_frames, frames_of, split
+from scaling.picture import draw, laws_of, plain_laws, table
+from scaling.plan import Plan, Run, all_runs, read_plan
+from scaling.runs import Point, perform, write_crystals
+from tqdm.auto import tqdm
+
+FOLDER = Path(__file__).parent / "scaling"
+LABELS = {"forces": "error of force components (eV/Å)", "energy": "error of energy (eV/atom)"}
+
+
+def crystals_for(plan: Plan, data: Path | None, only: Sequence[str], folder: Path) -> None:
+    """Write the crystals of a study, once."""
+    if folder.exists():
+        return
+    largest = max([*plan.crystals, plan.base["crystals"]])
+    needed = round(1.3 * (largest + 4 * plan.validation))
+    frames = emt_frames(needed) if data is None else frames_of(data, only)
+    write_crystals(split(frames, largest, plan.validation), plan, folder)
+
+
+def study(plan: Plan, out: Path) -> list[Point]:
+    """Perform the runs that are not done yet; return all points."""
+    file = out / "points.json"
+    points: list[Point] = json.loads(file.read_text()) if file.exists() else []
+    keys = Run.__dataclass_fields__
+    done = {Run(**{key: point[key] for key in keys}) for point in points}
+    wanted = all_runs(plan)
+    bar = tqdm(wanted, initial=0, unit="run")
+    for run in bar:
+        if run in done:
+            continue
+        bar.set_postfix_str(f"{run.contender}, {run.crystals} crystals, {run.epochs} epochs")
+        points.append(perform(run, plan, out))
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(points, indent=1) + "\n", encoding="utf-8")
+        partial.replace(file)
+    return [point for point in points if Run(**{key: point[key] for key in keys}) in set(wanted)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a study; leave points.json, laws.json, table.md and a picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="frames with energies and forces (EMT if none)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="Si", help="elements to keep")
+    parser.add_argument("--plan", type=Path, default=FOLDER / "quick.toml")
+    parser.add_argument("--out", type=Path, default=Path("runs/scaling"))
+    parser.add_argument("--quantity", choices=LABELS, default="forces")
+    parser.add_argument("--floor", action="store_true", help="fit a floor to each law, too")
+    asked = parser.parse_args(arguments)
+    plan = read_plan(asked.plan)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    crystals_for(plan, asked.data, asked.only, asked.out / "crystals")
+    points = study(plan, asked.out)
+    laws = laws_of(plan, points, asked.quantity, floor=asked.floor)
+    draw(plan, points, laws, asked.out / "study.png", LABELS[asked.quantity], asked.quantity)
+    text = table(plan, points, laws, list(LABELS))
+    (asked.out / "table.md").write_text(text, encoding="utf-8")
+    facts = {"date": datetime.now(UTC).date().isoformat(), "data": str(asked.data or "EMT")}
+    told = {**facts, "quantity": asked.quantity, "laws": plain_laws(laws), "points": points}
+    (asked.out / "study.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    print(text)
+    print(f"{asked.out / 'study.png'}, study.json, table.md")
+
+
+if __name__ == "__main__":
+    main()
