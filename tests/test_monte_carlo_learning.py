@@ -7,7 +7,7 @@ from ase import Atoms, units
 
 from ase_crystalformer import MonteCarlo, SpinLattice, SpinTransformer, self_learn
 from ase_crystalformer.errors import BadChain
-from ase_crystalformer.monte_carlo.learning import fit
+from ase_crystalformer.monte_carlo.learning import Memory, fit
 
 TEMPERATURE = 0.1 / units.kB
 SHORT = {"inner": 32, "rounds": 2, "steps": 10, "progress": False}
@@ -86,6 +86,17 @@ def test_later_training_does_not_reach_the_chain(lattice, heisenberg):
         learned.run(1, progress=False)
 
 
+def test_a_learned_chain_is_resumed_with_the_model_that_was_trained(lattice, attentive, tmp_path):
+    model = SpinTransformer(lattice.bonds, 1)
+    learned = self_learn(chain_of(lattice, attentive), model, updates=5, **SHORT)
+    learned.run(2, checkpoint=tmp_path / "chain.npz", progress=False)
+    again = chain_of(lattice, attentive).continued(attentive, effective=model.energy, inner=32)
+    again.load(tmp_path / "chain.npz")
+    for chain in (learned, again):
+        chain.run(2, progress=False)
+    np.testing.assert_array_equal(again.states, learned.states)
+
+
 def test_learning_leaves_the_chain_it_started_from(lattice, heisenberg):
     chain, same = chain_of(lattice, heisenberg), chain_of(lattice, heisenberg)
     self_learn(chain, SpinTransformer(lattice.bonds, 0), **SHORT)
@@ -114,6 +125,17 @@ def test_energies_far_from_zero_are_learned_as_well(lattice, heisenberg):
     )
     learned.run(5, progress=False)
     assert learned.acceptance > 0.8
+
+
+def test_the_newest_energies_are_remembered(lattice, heisenberg, monkeypatch):
+    monkeypatch.setattr("ase_crystalformer.monte_carlo.learning.REMEMBERED", 10)
+    memory = Memory(heisenberg)
+    for seed in range(4):
+        memory(lattice.states(4, seed))
+    states, energies = memory.recall()
+    np.testing.assert_array_equal(states[-4:], lattice.states(4, 3))
+    np.testing.assert_allclose(energies, heisenberg(states))
+    assert len(states) == 10
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"steps": 0}, {"inner": 0}, {"updates": -1}])

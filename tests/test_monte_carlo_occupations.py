@@ -139,6 +139,7 @@ def test_what_came_in_is_not_changed(crooked):
     alloy = Occupations(crooked, EMT())
     MonteCarlo(alloy.states(), alloy.energy, alloy.move, 1e5).run(5, progress=False)
     assert crooked == before
+    np.testing.assert_array_equal(alloy.states()[0], before.numbers)
     assert crooked.calc is None
 
 
@@ -210,6 +211,14 @@ def test_a_trajectory_keeps_energies(crooked, tmp_path):
         assert len(file) == len(seen) == 3
         assert file[-1].get_potential_energy() == chain.energies[0]
         np.testing.assert_array_equal(file[-1].numbers, chain.states[0])
+
+
+def test_the_energy_of_a_crystal_is_its_own_without_the_reservoir(crooked):
+    alloy = Occupations(crooked, EMT(), chemical_potentials={"Cu": 0.5, "Au": -0.25})
+    [state], [energy] = alloy.states(), alloy.energy(alloy.states())
+    made = alloy.atoms(state, energy)
+    crooked.calc = EMT()
+    assert made.get_potential_energy() == pytest.approx(crooked.get_potential_energy())
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,10 @@ class Memory:
         return energies
 
     def recall(self) -> tuple[States, Float[ndarray, " configurations"]]:
-        """Return the newest states and their energies, eV."""
-        states, energies = np.concatenate(self.states), np.concatenate(self.energies)
-        return states[-REMEMBERED:], energies[-REMEMBERED:]
+        """Return the newest states and their energies, eV; forget the others."""
+        self.states = [np.concatenate(self.states)[-REMEMBERED:]]
+        self.energies = [np.concatenate(self.energies)[-REMEMBERED:]]
+        return self.states[0], self.energies[0]
 
 
 def self_learn(
@@ -59,7 +60,7 @@ def self_learn(
     Args:
         chain: Where to start, with energy, moves and temperature; it stays as it is. If it has been
             run for a while, learning starts closer to where it ends.
-        model: What is trained, in place.
+        model: What is trained, in place. Keep its weights to resume the chain that is returned.
         inner: Moves in a proposal.
         rounds: How often the model is fitted.
         steps: Proposals of each chain in a round.

@@ -46,7 +46,7 @@ class Occupations:
         self._atoms = atoms.copy()
         self._atoms.calc = calculator
         self.sites = _checked(range(len(atoms)) if sites is None else sites, len(atoms))
-        numbers = self._atoms.numbers[self.sites]
+        self._first = numbers = self._atoms.numbers[self.sites]
         if chemical_potentials is None:
             self._potential, self.move = np.zeros(HEAVIEST + 1), self._swap
             if len(np.unique(numbers)) < 2:
@@ -60,7 +60,7 @@ class Occupations:
 
     def states(self, chains: int = 1) -> Int[ndarray, "chains sites"]:
         """Atomic numbers on the sites, as they came, once for every chain."""
-        return np.tile(self._atoms.numbers[self.sites], (chains, 1))
+        return np.tile(self._first, (chains, 1))
 
     def energy(self, states: Int[ndarray, "chains sites"]) -> Float[ndarray, " chains"]:
         """Energy of each occupation, eV, less what the reservoir gives for its atoms."""
@@ -72,13 +72,14 @@ class Occupations:
         return float(self._atoms.get_potential_energy())
 
     def atoms(self, state: Int[ndarray, " sites"], energy: float | None = None) -> "Atoms":
-        """Make the crystal of one chain; with its energy, eV, if given, for files."""
+        """Make the crystal of one chain; for files, with the energy, eV, the chain gives it."""
         from ase.calculators.singlepoint import SinglePointCalculator
 
         made = self._atoms.copy()
         made.numbers[self.sites] = state
         if energy is not None:
-            made.calc = SinglePointCalculator(made, energy=float(energy))
+            own = float(energy + self._potential[state].sum())  # without the reservoir
+            made.calc = SinglePointCalculator(made, energy=own)
         return made
 
     def _swap(
