@@ -60,7 +60,7 @@ def start(encoder, graph, edge, fade):
     for degree, weight in enumerate(weights):
         y = o3.spherical_harmonics(degree, graph.vector, True, "component")
         for e, i in enumerate(graph.receiver):
-            told = fade[e] / 40 * torch.outer(y[e], edge[e])
+            told = fade[e] / 40**0.5 * torch.outer(y[e], edge[e])
             part(x[i], degree).add_(told @ weight / config.width**0.5)
     x[:, 0] += encoder.embedding.element.features.weight[graph.species - 1]
     return x

@@ -8,10 +8,9 @@ neighbours by scalars and distance; a message couples features and harmonics of 
 
 .. math:: \sum_j a^l_{ij} \, h_j \otimes R_l(r_j - r_i), \quad R_l(r) = |r|^l Y_l(\hat r).
 
-An edge adds a number and no more, so that solid harmonics can be split between both atoms
-and recoupled by 6j symbols: no tensor product is left on edges. Senders in a crystal are images of
-atoms. Where few edges share an image, sums over edges before the coupling are faster, and need no
-places. ``convolution`` chooses; the numbers are the same. See ``nn.neighbour_sums``.
+An edge adds a number and no more, so that solid harmonics can be split between both atoms and
+recoupled by 6j symbols: no tensor product is left on edges. In a crystal, where few edges share an
+image of an atom, it is faster to sum over edges before coupling. See ``nn.neighbour_sums``.
 
 In both modes ours differs from the publication: an edge gives a number per head, not per channel,
 so that sums are matrix products; all orders l act in one layer; blocks share hidden layers of the
@@ -47,6 +46,7 @@ from ase_crystalformer.nn.harmonics import harmonics
 from ase_crystalformer.nn.neighbour_sums import EdgeSums, NodeSums, nodes_may_pay, nodes_pay
 from ase_crystalformer.nn.radial import GaussianBasis, envelope, norm
 from ase_crystalformer.nn.recoupling import HIGHEST_ORDER, Couplings
+from ase_crystalformer.nn.starts import keep_scale
 from ase_crystalformer.nn.unfolding import unfold
 
 CITATION = """@inproceedings{li2025e2former,
@@ -65,7 +65,7 @@ HIGHEST_DEGREE = 3
 """Of features; couplings with solid harmonics are tabulated to one more."""
 
 NEIGHBOURS = 40.0
-"""Typical number of neighbours, which sums over them are divided by."""
+"""Typical number of neighbours, in place of the number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class Config:
     width: int = 64
     heads: int = 8
     blocks: int = 4
-    basis: int = 32
+    basis: int = 16
     degree: int = 2
     order: int = 2
     elements: int = 98
@@ -113,9 +113,7 @@ class Config:
 
 #: The network for large molecules, as its authors configure it for MD22.
 PUBLISHED = {
-    "md22": Config(
-        mode="paper", cutoff=15.0, width=128, heads=4, blocks=8, basis=128, degree=2, order=1
-    )
+    "md22": Config(mode="paper", cutoff=15.0, width=128, heads=4, blocks=8, basis=128, order=1)
 }
 
 
@@ -157,7 +155,7 @@ class EdgeFeatures(nn.Module):
 class Embedding(nn.Module):
     r"""Start from the element, and from what neighbours there are in which directions.
 
-    .. math:: x^l_i = \delta_{l0} e_{Z_i} + \tfrac{1}{\bar N} W^l \sum_j f_{ij} t_{ij} Y_l(\hat r)
+    .. math:: x^l_i = \delta_{l0} e_{Z_i} + \bar N^{-1/2} W^l \sum_j f_{ij} t_{ij} Y_l(\hat r)
 
     with t the features of edges.
     """
@@ -180,7 +178,7 @@ class Embedding(nn.Module):
         angular = torch.ones_like(fade)[:, None]
         if self.degree:
             angular = torch.cat([angular, harmonics(unit, self.degree)], dim=1)
-        weight = blocks.spread(angular * (fade / NEIGHBOURS)[:, None], 0.0)
+        weight = blocks.spread(angular * (fade * NEIGHBOURS**-0.5)[:, None], 0.0)
         total = blocks.sum_outer(weight, blocks.spread(edge, 0.0), graph.atoms)
         scalar, *rest = self.linear(components(total, self.degree))
         return (scalar + self.element(graph.species)[:, None], *rest)
@@ -274,6 +272,8 @@ class E2Former(Encoder):
             for before, after in zip(config.degrees, config.degrees[1:], strict=False)
         )
         self.last_norm = DirectedNorm((config.width,))
+        keep_scale(self)
+        nn.init.normal_(self.edges.length.weight, std=0.2)  # start gentle in the distance
 
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         config = self.config
