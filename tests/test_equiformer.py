@@ -9,9 +9,11 @@ from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
 from ase_crystalformer.encoders.equiformer import PUBLISHED, Config, Equiformer
+from ase_crystalformer.graph import collate
+from ase_crystalformer.heads import forces_and_stress
 from ase_crystalformer.neighbours import Radius, build
 from ase_crystalformer.nn.radial import envelope
-from ase_crystalformer.testing import randomised
+from ase_crystalformer.testing import LAWS, check, randomised
 
 SMALL = Config(width=8, degrees=(4, 6, 2), heads=2, blocks=2, basis=8, radial=8, cutoff=3.0)
 PAPER = replace(SMALL, mode="paper", handed=True, merged=False)
@@ -101,7 +103,7 @@ class Slow:
         vector = self.graph.vector[edge]
         return spherical_harmonics(degree, vector, normalize=True, normalization="component")
 
-    def radial(self, layer, edge):
+    def radial(self, network, weights, edge):
         r = self.distance[edge] / self.config.cutoff
         size = self.config.basis
         match self.config.mode, self.config.functions:
@@ -118,7 +120,7 @@ class Slow:
                 beta = (2 / size * (1 - lowest)) ** -2
                 basis = torch.exp(-beta * (torch.exp(-5 * r) - centre) ** 2)
                 basis = basis * (1 + torch.cos(math.pi * r)) / 2
-        return layer(basis.to(r)[None])[0]
+        return network(basis.to(r)[None])[0] @ weights
 
     def paths(self, inputs, outputs):
         """Every (l1, l2, l3) in the order of the channels that leave, with their number."""
@@ -162,7 +164,7 @@ class Slow:
             for degree in range(len(channels))
         ]
         for edge, atom in enumerate(graph.receiver):
-            weights = self.radial(layer.radial, edge)
+            weights = self.radial(self.encoder.radial, layer.radial.flatten(1), edge)
             seed = [layer.constant[:, None]]
             parts = self.product(seed, weights, edge, len(channels))
             for degree, part in enumerate(parts):
@@ -177,7 +179,7 @@ class Slow:
         for edge in range(graph.edges):
             i, j = graph.receiver[edge], graph.sender[edge]
             joined = [s[j] + r[i] for s, r in zip(senders, receivers, strict=True)]
-            weights = self.radial(layer.radial, edge)
+            weights = self.radial(layer.radial, layer.message.radial, edge)
             message = self.mixed(layer.message, self.product(joined, weights, edge, len(channels)))
             score = message[0][: channels[0], 0]
             score = 1.5290871 * (0.6 * score + 0.4 * score * (2 * score.sigmoid() - 1))
@@ -275,3 +277,62 @@ def test_every_weight_acts(wurtzite, kind):
     encoder(graph).invariant.square().sum().backward()
     still = [name for name, w in encoder.named_parameters() if w.grad is None or not w.grad.any()]
     assert not still
+
+
+@pytest.mark.parametrize("kind", ["smooth-L1-handed", "smooth-L3", "paper-gaussian"])
+def test_mirror_images_differ_only_if_handed(kind):
+    check(randomised(Equiformer(KINDS[kind])), "reflection")
+
+
+def test_published_norms_blow_up_directions_that_symmetry_makes_vanish(dtype):
+    """Why one norm of all degrees is the default: a crystal rattled by 1e-7 Å is another one."""
+    changes = []
+    for merged in (True, False):
+        encoder = randomised(Equiformer(replace(PAPER, merged=merged, handed=False)).to(dtype))
+        changes.append(LAWS["tremor"].difference(encoder.eval()))
+    assert changes[0] < 1e-9
+    assert changes[1] > 1e-3
+
+
+def test_smooth_mode_refuses_the_published_norms():
+    with pytest.raises(ValueError, match="paper mode"):
+        replace(SMALL, merged=False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"degrees": (8,)}, "l = 0 up to"),
+        ({"degrees": (8, 8, 8, 8, 8)}, "l = 0 up to"),
+        ({"degrees": (8, 6), "heads": 4}, "heads must divide"),
+        ({"blocks": 0}, "at least one"),
+    ],
+)
+def test_wrong_sizes_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**wrong)
+
+
+def test_a_few_steps_of_training_help(wurtzite, left_handed):
+    """Energies of atoms and forces, learned from scratch at one plain rate."""
+    graph = collate([build(crystal, Radius(3.0)) for crystal in (wurtzite, left_handed)])
+    graph = graph.to(dtype=torch.float32)
+    graph = graph.with_vector(graph.vector.requires_grad_(True))
+
+    def derived(energies):
+        return energies, forces_and_stress(energies.sum(), graph, create_graph=True)[0]
+
+    distance = graph.vector.norm(dim=1)
+    pairs = torch.exp(2 - distance) * envelope(distance, 3.0)
+    wanted = derived(torch.zeros(graph.atoms).index_add(0, graph.receiver, pairs))
+    encoder, head = Equiformer(SMALL), torch.nn.Linear(SMALL.width, 1)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=1e-2)
+    losses = []
+    for _ in range(20):
+        found = derived(head(encoder(graph).invariant)[:, 0])
+        loss = sum((a - b.detach()).square().mean() for a, b in zip(found, wanted, strict=True))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]

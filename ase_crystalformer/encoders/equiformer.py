@@ -51,7 +51,7 @@ from ase_crystalformer.nn.radial_weights import (
     FadingExponentials,
     LearnedGaussians,
     Neighbourhood,
-    RadialWeights,
+    RadialNetwork,
 )
 
 CITATION = """@inproceedings{liao2023equiformer,
@@ -179,9 +179,11 @@ class Attention(nn.Module):
         self.receiver = DirectedLinear(channels, channels, bias=False)
         self.gate = Gate(channels)
         paths = aligned.Paths(channels, degree, degree, config.handed)
-        self.radial = RadialWeights(config.basis, config.radial, sum(paths.outputs))
+        self.radial = RadialNetwork(config.basis, config.radial)
         scalars, *rest = self.gate.inputs
-        self.message = aligned.RadialCoupling(paths, (self.scores + scalars, *rest))
+        self.message = aligned.RadialCoupling(
+            paths, (self.scores + scalars, *rest), config.radial + 1
+        )
         self.value = aligned.FixedCoupling(
             aligned.Paths(channels, degree, len(outputs) - 1, config.handed), outputs
         )
@@ -193,15 +195,22 @@ class Attention(nn.Module):
         ends = (near.graph.sender, near.graph.receiver)
         pairs = zip(self.sender(x), self.receiver(x), strict=True)
         joined = tuple(s.index_select(0, ends[0]) + r.index_select(0, ends[1]) for s, r in pairs)
-        scalar, *rest = self.message(aligned.align(joined, near.turns), self.radial(near.basis))
-        score, scalar = scalar.split([self.scores, scalar.shape[2] - self.scores], dim=2)
-        value = aligned.restore(self.value(self.gate((scalar, *rest))), near.turns)
+        message = self.message(aligned.align(joined, near.turns), self.radial(near.basis))
+        (whole,), *rest = message
+        score, scalar = whole.split([self.scores, whole.shape[2] - self.scores], dim=2)
+        scalar, *gates = self.gate.open(scalar)
+        opened = (
+            tuple(order * gate for order in orders)
+            for orders, gate in zip(rest, gates, strict=True)
+        )
+        value = aligned.restore(self.value(((scalar,), *opened)), near.turns)
         weight = self._weights(score[:, 0], near)[:, None, :, None]
         sums = []
         for part in value:
-            weighted = (part.unflatten(2, (self.heads, -1)) * weight).flatten(2)
+            channels = part.shape[2]
+            wide = weight.expand(-1, -1, -1, channels // self.heads).flatten(2)
             total = part.new_zeros(near.graph.atoms, *part.shape[1:])
-            sums.append(total.index_add(0, near.graph.receiver, weighted))
+            sums.append(total.index_add(0, near.graph.receiver, part * wide))
         return self.out(tuple(sums))
 
     def _weights(
@@ -257,10 +266,8 @@ class Equiformer(Encoder):
         self.claims = _claims(config)
         self.atoms = ElementEmbedding(config.elements, config.degrees[0])
         self.basis = BASES[config.mode, config.functions](config.basis, config.cutoff)
-        self.neighbourhood = Neighbourhood(
-            RadialWeights(config.basis, config.radial, config.degrees[0] * len(config.degrees)),
-            config.degrees,
-        )
+        self.radial = RadialNetwork(config.basis, config.radial)
+        self.neighbourhood = Neighbourhood(config.radial + 1, config.degrees)
         count = config.blocks
         self.blocks = nn.ModuleList(Block(config, i + 1 == count) for i in range(count))
         self.last_norm = nn.LayerNorm(config.width)
@@ -268,7 +275,9 @@ class Equiformer(Encoder):
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         near = self._surroundings(graph)
         around = near.angular * (self.config.neighbours**-0.5 * near.fade)[:, None]
-        scalar, *rest = self.neighbourhood(near.basis, around, graph.receiver, graph.atoms)
+        scalar, *rest = self.neighbourhood(
+            self.radial(near.basis), around, graph.receiver, graph.atoms
+        )
         x: Directed = (scalar + self.atoms(graph.species)[:, None], *rest)
         for block in self.blocks:
             x = block(x, near)

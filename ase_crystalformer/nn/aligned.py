@@ -6,11 +6,12 @@ is odd, with order -m: few multiplications in place of a sum over all coefficien
 Zitnick, ICML 2023, arXiv:2302.03655). It is exact. Which of the frames around an edge is taken does
 not matter, so that the choice may jump and no direction is special.
 
-Aligned features are directed features in such frames. Their components stand in the order
-m = 0, 1, -1, 2, -2, ...
+Aligned features are directed features in such frames, cut into orders: for each degree l a tuple
+over m = 0 ... l of tensors ``(edges, 1 or 2, channels)``, with the components m and -m.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
 
@@ -20,6 +21,10 @@ from torch import Tensor, nn
 
 from ase_crystalformer.nn.coupling import coupling
 from ase_crystalformer.nn.equivariant import Directed
+from ase_crystalformer.nn.radial_weights import radial_start
+
+Aligned = tuple[tuple[Tensor, ...], ...]
+"""One tensor ``(edges, 1 or 2, channels)`` per degree and order."""
 
 
 def frames(unit: Float[Tensor, "edges 3"]) -> Float[Tensor, "edges 3 3"]:
@@ -54,19 +59,21 @@ def _order(degree: int) -> list[int]:
     return [degree, *(degree + sign * m for m in range(1, degree + 1) for sign in (1, -1))]
 
 
-def align(x: Directed, turns: Directed) -> Directed:
+def align(x: Directed, turns: Directed) -> Aligned:
     """Turn features of edges into their frames."""
-    return (x[0], *(turn @ part for part, turn in zip(x[1:], turns[1:], strict=False)))
+    higher = (turn @ part for part, turn in zip(x[1:], turns[1:], strict=True))
+    return ((x[0],), *(part.split([1] + [2] * (part.shape[1] // 2), dim=1) for part in higher))
 
 
-def restore(x: Directed, turns: Directed) -> Directed:
-    """Turn aligned features back."""
-    return (x[0], *(turn.mT @ part for part, turn in zip(x[1:], turns[1:], strict=False)))
+def restore(x: Aligned, turns: Directed) -> Directed:
+    """Turn aligned features, of as many degrees as there are, back."""
+    return tuple(turn.mT @ torch.cat(orders, dim=1) for orders, turn in zip(x, turns, strict=False))
 
 
-def _crossed(x: Float[Tensor, "edges signs channels"]) -> Float[Tensor, "edges signs channels"]:
-    """Put at order m what stands at -m, and at -m minus what stands at m; nothing for m = 0."""
-    return x if x.shape[1] == 1 else torch.stack([x[:, 1], -x[:, 0]], dim=1)
+def _crossed(x: Float[Tensor, "edges 2 channels"]) -> Float[Tensor, "edges 2 channels"]:
+    """Put at order m what stands at -m, and at -m minus what stands at m."""
+    positive, negative = x.unbind(1)
+    return torch.stack([negative, -positive], dim=1)
 
 
 @cache
@@ -101,14 +108,16 @@ class Paths:
         """Degrees of harmonics that couple two degrees, with an even or an odd sum of all three."""
         return range(abs(first - third) + odd, min(first + third, self.degree) + 1, 2)
 
-    def kinds(self, third: int) -> list[tuple[int, int]]:
-        """Input degrees and parities that lead to a degree, some of them by no path."""
+    @property
+    def kinds(self) -> list[tuple[int, int]]:
+        """Every input degree with every parity."""
         return [(first, odd) for first in range(len(self.inputs)) for odd in range(self.parities)]
 
     def sizes(self, third: int) -> list[int]:
-        """Channels of a degree that come of each of its ``kinds``."""
-        kinds = self.kinds(third)
-        return [len(self.seconds(first, third, odd)) * self.inputs[first] for first, odd in kinds]
+        """Channels of a degree that come of each of the ``kinds``, some of them by no path."""
+        return [
+            len(self.seconds(first, third, odd)) * self.inputs[first] for first, odd in self.kinds
+        ]
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -145,51 +154,44 @@ class Coupling(nn.Module):
         paths = self.paths
         for third, weight in enumerate(weights):
             blocks = weight.split(paths.sizes(third))
-            for (first, odd), block in zip(paths.kinds(third), blocks, strict=True):
+            for (first, odd), block in zip(paths.kinds, blocks, strict=True):
                 if seconds := paths.seconds(first, third, odd):
                     rows = [_strengths(first, second, third) for second in seconds]
                     strengths = weight.new_tensor(rows) * weight.shape[0] ** -0.5
                     matrices = block.unflatten(0, (len(seconds), -1))
                     yield third, first, odd, strengths.T[..., None, None] * matrices
 
-    def _joined(self, rows: list[list[Tensor | None]], edges: int) -> Directed:
-        """Put the orders of each degree together, and shift scalars."""
-        parts = []
-        for orders in rows:
-            rows_of = ((order, min(m, 1) + 1) for m, order in enumerate(orders))
-            known = [
-                rows.unflatten(0, (edges, signs)) for rows, signs in rows_of if rows is not None
-            ]
-            parts.append(torch.cat(known, dim=1))
-        return (parts[0] + self.bias, *parts[1:])
-
 
 class RadialCoupling(Coupling):
-    """Coupling with weights w of each edge, functions of its length."""
+    """Coupling with weights w of each edge, linear in features of its length.
 
-    def forward(self, x: Directed, radial: Float[Tensor, "edges weights"]) -> Directed:
-        paths, edges = self.paths, radial.shape[0]
-        sources = [_by_parity(part, paths.parities) for degree, part in enumerate(x)]
-        shares = [
-            dict(zip(paths.kinds(third), share.split(paths.sizes(third), dim=1), strict=True))
-            for third, share in enumerate(radial.split(paths.outputs, dim=1))
-        ]
-        out: list[list[Tensor | None]] = [
-            [None] * (third + 1) for third in range(paths.highest + 1)
-        ]
+    Args:
+        paths: What couples to what.
+        outputs: Channels of each degree that leave.
+        features: Of lengths.
+    """
+
+    def __init__(self, paths: Paths, outputs: tuple[int, ...], features: int) -> None:
+        super().__init__(paths, outputs)
+        self.radial = nn.Parameter(radial_start(features, sum(paths.outputs)))
+
+    def forward(self, x: Aligned, features: Float[Tensor, "edges features"]) -> Aligned:
+        thirds = range(self.paths.highest + 1)
+        sizes = [size for third in thirds for size in self.paths.sizes(third) if size]
+        blocks = iter(self.radial.split(sizes, dim=1))
+        sums = _Sums((0, 0), self.bias)
         for third, first, odd, matrices in self._matrices(list(self.weights)):
-            share = shares[third][first, odd].unflatten(1, (1, *matrices.shape[1:3]))
-            for order in range(odd, matrices.shape[0]):
-                weighted = sources[first][odd][order][:, :, None] * share
-                rows = weighted.flatten(0, 1).flatten(1)
-                out[third][order] = _plus(out[third][order], rows, matrices[order].flatten(0, 1))
-        return self._joined(out, edges)
+            weights = (features @ next(blocks)).unflatten(1, (1, *matrices.shape[1:3]))
+            for order in range(odd, len(matrices)):
+                weighted = (x[first][order][:, :, None] * weights).flatten(2)
+                sums.add((third, order), odd, weighted, matrices[order].flatten(0, 1))
+        return tuple(tuple(sums[third, order] for order in range(third + 1)) for third in thirds)
 
 
 class FixedCoupling(Coupling):
     """Coupling with weights w that are learned, the same for all edges.
 
-    All paths of two degrees are then one matrix for each order.
+    All paths that keep an order are then one matrix, and all that cross it another.
     """
 
     def __init__(self, paths: Paths, outputs: tuple[int, ...]) -> None:
@@ -198,32 +200,58 @@ class FixedCoupling(Coupling):
             nn.Parameter(torch.randn(size)) for size in paths.outputs
         )
 
-    def forward(self, x: Directed) -> Directed:
-        paths, edges = self.paths, x[0].shape[0]
-        sources = [_by_parity(part, paths.parities) for degree, part in enumerate(x)]
+    def forward(self, x: Aligned) -> Aligned:
+        widths = [weight.shape[1] for weight in self.weights]
+        thirds = range(len(widths))
         pairs = zip(self.path_weights, self.weights, strict=True)
-        out: list[list[Tensor | None]] = [
-            [None] * (third + 1) for third in range(paths.highest + 1)
-        ]
-        for third, first, odd, matrices in self._matrices([w[:, None] * W for w, W in pairs]):
-            for order in range(odd, matrices.shape[0]):
-                rows = sources[first][odd][order].flatten(0, 1)
-                out[third][order] = _plus(out[third][order], rows, matrices[order].sum(0))
-        return self._joined(out, edges)
+        columns = defaultdict(list)
+        for third, _, odd, matrices in self._matrices([w[:, None] * matrix for w, matrix in pairs]):
+            for order, block in enumerate(matrices.sum(1)):
+                columns[order, odd, third].append(block)
+        sums = _Sums((0, 0), nn.functional.pad(self.bias, (0, sum(widths[1:]))))
+        for order in thirds:
+            rows = torch.cat([orders[order] for orders in x[order:]], dim=2)
+            for odd in range(self.paths.parities if order else 1):
+                blocks = [torch.cat(columns[order, odd, third]) for third in thirds[order:]]
+                sums.add((order, order), odd, rows, torch.cat(blocks, dim=1))
+        parts = [sums[order, order].split(widths[order:], dim=2) for order in thirds]
+        return tuple(
+            tuple(parts[order][third - order] for order in thirds[: third + 1]) for third in thirds
+        )
 
 
-def _by_parity(
-    x: Float[Tensor, "edges components channels"], parities: int
-) -> list[tuple[Tensor, ...]]:
-    """Cut a degree into its orders, (edges, 1 or 2, channels); where asked for, crossed as well."""
-    orders = x.split([1] + [2] * (x.shape[1] // 2), dim=1)
-    return [orders, tuple(_crossed(order) for order in orders)][:parities]
+class _Sums:
+    """Sums of matrix products by degree and order, of even and of odd paths apart.
 
+    Args:
+        key: Of the sum that starts with a bias.
+        bias: What it starts with.
+    """
 
-def _plus(
-    total: Float[Tensor, "rows outputs"] | None,
-    x: Float[Tensor, "rows inputs"],
-    matrix: Float[Tensor, "inputs outputs"],
-) -> Float[Tensor, "rows outputs"]:
-    """Add x times a matrix to a total, if there is one yet."""
-    return x @ matrix if total is None else torch.addmm(total, x, matrix)
+    def __init__(self, key: tuple[int, int], bias: Float[Tensor, " outputs"]) -> None:
+        self.biases = {(key, 0): bias}
+        self.parts: dict[tuple[tuple[int, int], int], Tensor] = {}
+        self.shapes: dict[tuple[int, int], torch.Size] = {}
+
+    def add(
+        self,
+        key: tuple[int, int],
+        odd: int,
+        x: Float[Tensor, "edges signs inputs"],
+        matrix: Float[Tensor, "inputs outputs"],
+    ) -> None:
+        """Add x times a matrix."""
+        rows, whole = x.flatten(0, 1), (key, odd)
+        self.shapes[key] = x.shape[:2]
+        if whole in self.parts:
+            self.parts[whole].addmm_(rows, matrix)
+        elif whole in self.biases:
+            self.parts[whole] = torch.addmm(self.biases[whole], rows, matrix)
+        else:
+            self.parts[whole] = rows @ matrix
+
+    def __getitem__(self, key: tuple[int, int]) -> Float[Tensor, "edges signs outputs"]:
+        """Even paths keep the order, odd ones cross it."""
+        shape, odd = self.shapes[key], self.parts.get((key, 1))
+        even = self.parts[key, 0].unflatten(0, shape)
+        return even if odd is None else even + _crossed(odd.unflatten(0, shape))

@@ -108,12 +108,14 @@ class Gate(nn.Module):
         self.inputs = (sum(channels), *channels[1:])
 
     def forward(self, x: Directed) -> Directed:
-        scalar, *gates = x[0].split(list(self.channels), dim=-1)
-        higher = [
-            part * (self.SIGMOID * torch.sigmoid(gate))
-            for part, gate in zip(x[1:], gates, strict=True)
-        ]
-        return (self.SILU * nn.functional.silu(scalar), *higher)
+        scalar, *gates = self.open(x[0])
+        return (scalar, *(part * gate for part, gate in zip(x[1:], gates, strict=True)))
+
+    def open(self, scalar: Float[Tensor, "rows 1 channels"]) -> list[Tensor]:
+        """Return the scalars that leave, and what to multiply each higher degree by."""
+        scalar, *gates = scalar.split(list(self.channels), dim=-1)
+        bent = self.SILU * nn.functional.silu(scalar)
+        return [bent, *(self.SIGMOID * torch.sigmoid(gate) for gate in gates)]
 
 
 class FeedForward(nn.Module):

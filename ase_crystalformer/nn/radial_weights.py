@@ -38,26 +38,24 @@ class FadingExponentials(ExponentialBasis):
         return super().forward(distance) * cosine_cutoff(distance, self.cutoff)[:, None]
 
 
-class RadialWeights(nn.Module):
-    """Weights as functions of the distance, linear in what ``hidden`` makes of it.
+class RadialNetwork(nn.Module):
+    """Describe a distance by features that radial weights are linear in; the last feature is one.
 
     Args:
         basis: Functions the distance is expanded in.
-        width: Hidden channels.
-        outputs: Number of weights.
+        width: Features, but the last.
     """
 
-    def __init__(self, basis: int, width: int, outputs: int) -> None:
+    def __init__(self, basis: int, width: int) -> None:
         super().__init__()
         first, second = nn.Linear(basis, width), nn.Linear(width, width)
-        layers = (first, nn.LayerNorm(width), nn.SiLU(), second, nn.LayerNorm(width), nn.SiLU())
-        self.hidden = nn.Sequential(*layers)
-        self.last = nn.Linear(width, outputs)
         nn.init.zeros_(first.bias)
         nn.init.zeros_(second.bias)
+        layers = (first, nn.LayerNorm(width), nn.SiLU(), second, nn.LayerNorm(width), nn.SiLU())
+        self.layers = nn.Sequential(*layers)
 
-    def forward(self, basis: Float[Tensor, "edges basis"]) -> Float[Tensor, "edges weights"]:
-        return self.last(self.hidden(basis))
+    def forward(self, basis: Float[Tensor, "edges basis"]) -> Float[Tensor, "edges features"]:
+        return nn.functional.pad(self.layers(basis), (0, 1), value=1.0)
 
 
 class Neighbourhood(nn.Module):
@@ -66,25 +64,26 @@ class Neighbourhood(nn.Module):
     .. math::
         y_{ilm} = \sum_j f_{ij} W_l (w_l(r_{ij}) \odot s)\, Y_{lm}(\hat r_{ij})
 
-    for a learned constant s. All weights but the hidden layers act on atoms, after the sum.
+    for a learned constant s. All weights but those within the radial network act on atoms, after
+    the sum.
 
     Args:
-        radial: Makes weights of distances, one for each degree and channel of the constant.
-        channels: Of each degree that leaves.
+        features: Of the radial network.
+        channels: Of each degree that leaves; s has as many as the first.
 
     Source: Liao & Smidt, ICLR 2023, arXiv:2206.11990, Sec. 4.2.
     """
 
-    def __init__(self, radial: RadialWeights, channels: tuple[int, ...]) -> None:
+    def __init__(self, features: int, channels: tuple[int, ...]) -> None:
         super().__init__()
         size, count = channels[0], len(channels)
-        self.radial = radial
+        self.radial = nn.Parameter(radial_start(features, count, size))
         self.constant = nn.Parameter(torch.randn(size))
         self.out = DirectedLinear((size,) * count, channels)
 
     def forward(
         self,
-        basis: Float[Tensor, "edges basis"],
+        features: Float[Tensor, "edges features"],
         angular: Float[Tensor, "edges components"],
         receiver: Int[Tensor, " edges"],
         atoms: int,
@@ -92,16 +91,20 @@ class Neighbourhood(nn.Module):
         """Sum over the neighbours of every atom.
 
         Args:
-            basis: Functions of distances.
+            features: Of distances, by the radial network.
             angular: Harmonics from degree 0, times the weight f of the edge.
             receiver: Ascending.
             atoms: How many there are.
         """
-        hidden, last = self.radial.hidden(basis), self.radial.last
-        hidden = torch.cat([hidden, torch.ones_like(hidden[:, :1])], dim=1)
         blocks = EdgeBlocks.build(receiver, atoms)
-        total = blocks.sum_outer(blocks.spread(angular, 0.0), blocks.spread(hidden, 0.0), atoms)
-        matrix = torch.cat([last.weight, last.bias[:, None]], dim=1)
-        matrices = (matrix.unflatten(0, (-1, len(self.constant))) * self.constant[:, None]).mT
+        angular, features = blocks.spread(angular, 0.0), blocks.spread(features, 0.0)
+        total = blocks.sum_outer(angular, features, atoms)
+        matrices = (self.radial * self.constant).unbind(1)
         parts = total.split([2 * degree + 1 for degree in range(len(matrices))], dim=1)
         return self.out(tuple(x @ matrix for x, matrix in zip(parts, matrices, strict=True)))
+
+
+def radial_start(features: int, *shape: int) -> Float[Tensor, "features *shape"]:
+    """Draw weights of a linear layer, its shift included, as torch draws them."""
+    bound = (features - 1) ** -0.5
+    return torch.empty(features, *shape).uniform_(-bound, bound)
