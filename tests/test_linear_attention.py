@@ -132,6 +132,22 @@ def test_waves_add_up_to_gaussians_of_all_images(name, width):
     torch.testing.assert_close(given, expected, rtol=1e-8, atol=1e-8)
 
 
+def test_sums_by_waves_and_by_pairs_are_the_same(batch):
+    places = batch.positions.clone().requires_grad_()
+    waves, density = waves_of(batch, positions=places), features(batch, 1)
+    by_waves = waves.spread(density)
+    assert "kernel" not in vars(waves)
+    by_pairs = waves.spread(density.expand(-1, 200))
+    assert "kernel" in vars(waves)
+    torch.testing.assert_close(by_pairs, by_waves.expand(-1, 200), rtol=1e-12, atol=1e-12)
+    slopes = [
+        torch.autograd.grad(sums[:, :1].square().sum(), places, retain_graph=True)[0]
+        for sums in (by_waves, by_pairs)
+    ]
+    assert slopes[0].abs().max() > 0.1
+    torch.testing.assert_close(*slopes, rtol=1e-10, atol=1e-11)
+
+
 def test_smooth_attention_is_the_mean_under_the_gaussian(attention, batch):
     x = features(batch)
     given = attention(x, waves_of(batch))
