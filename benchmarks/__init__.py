@@ -10,6 +10,7 @@ BENCHMARKS = (
     "attention",
     "linear_attention",
     "recoupling",
+    "published_speed",
     "single_point",
     "prediction",
     "training_step",
