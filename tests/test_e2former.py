@@ -206,6 +206,18 @@ def test_training_is_finite_where_symmetry_makes_vectors_vanish(request, crystal
     assert all(grad.isfinite().all() for grad in grads)
 
 
+@pytest.mark.parametrize("convolution", ["edges", "nodes"])
+def test_mixed_precision_is_close(perovskite, convolution):
+    encoder = encoder_of(torch.float32, convolution=convolution)
+    graph = build(perovskite, encoder.rule).to(dtype=torch.float32)
+    vector = graph.vector.requires_grad_()
+    exact = encoder(graph).invariant
+    with torch.autocast("cpu", torch.bfloat16):
+        close = encoder(graph.with_vector(vector)).invariant
+    assert 1e-6 < (close - exact).abs().max() < 0.1
+    assert torch.autograd.grad(close.sin().sum(), vector)[0].isfinite().all()
+
+
 def test_features_start_at_the_scale_of_one(perovskite):
     encoder = E2Former(Config())
     features = encoder(build(perovskite, encoder.rule).to(dtype=torch.float32)).invariant

@@ -219,7 +219,7 @@ class Attention(nn.Module):
         key = self.key(x).index_select(0, graph.sender)
         depth = x.shape[1] // self.heads
         product = (query * key).unflatten(1, (self.heads, depth)).sum(-1)
-        score = product * depth**-0.5 * radial[:, 0]
+        score = (product * depth**-0.5 * radial[:, 0]).to(near.fade)  # where precision is mixed
         score = score * (0.2 + 0.8 * torch.sigmoid(score))  # a smooth leaky ReLU
         own = score.new_full((graph.atoms, self.heads), -torch.inf)
         if self.silence is not None:

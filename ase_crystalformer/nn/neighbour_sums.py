@@ -75,7 +75,7 @@ class EdgeSums:
     ) -> Directed:
         """Convolve features of all degrees, one below the other."""
         total = self._sum(x, weight)
-        known = tables(couplings, x.dtype, x.device).whole
+        known = tables(couplings, total.dtype, x.device).whole
         results = [
             torch.matmul(table.flatten(1), total[:, part(order)].flatten(1, 2))
             for order, table in enumerate(known)
@@ -95,7 +95,7 @@ class EdgeSums:
         sent = per_head.index_select(0, self.sender).view(-1, self.blocks.size, each)
         per_block = torch.bmm(self._factors(weight).flatten(0, 1), sent)
         per_block = per_block.view(len(owner), heads * harmonics * each)
-        total = x.new_zeros(atoms, per_block.shape[1]).index_add(0, owner, per_block)
+        total = per_block.new_zeros(atoms, per_block.shape[1]).index_add(0, owner, per_block)
         total = total.view(atoms, heads, harmonics, components, -1).permute(0, 2, 3, 1, 4)
         return total.reshape(atoms, harmonics, components, width)
 
@@ -172,12 +172,14 @@ class NodeSums:
         couplings: Couplings,
     ) -> Directed:
         """Convolve features of all degrees, one below the other."""
-        sent = x.index_select(0, self.sender)
-        matrices = self._matrices(weight)
-        results = [
-            torch.bmm(after, self._sum(matrices[order], torch.bmm(before, sent)))
-            for order, (before, after) in enumerate(self._maps(couplings))
-        ]
+        # Large terms cancel: short products, where precision is mixed, would leave nothing.
+        with torch.autocast(x.device.type, enabled=False):
+            sent = x.to(self.here).index_select(0, self.sender)
+            matrices = self._matrices(weight.to(self.here))
+            results = [
+                torch.bmm(after, self._sum(matrices[order], torch.bmm(before, sent)))
+                for order, (before, after) in enumerate(self._maps(couplings))
+            ]
         return couplings.collect(results)
 
     def _matrices(
