@@ -1,5 +1,7 @@
 """What is perturbed comes back, and how far it did not is measured."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -27,6 +29,22 @@ def test_a_perturbed_crystal_relaxes_back():
     assert row.volume_error == pytest.approx(0, abs=1e-3)
     assert row.energy_error == pytest.approx(-0.2, abs=1e-4)
     assert row.energy_gained == pytest.approx(0, abs=1e-4)
+
+
+def test_a_structure_that_is_lost_counts_as_far_off():
+    kept = relaxation.Row(
+        distance=0.1,
+        volume_error=0.0,
+        energy_error=None,
+        energy_gained=0.0,
+        converged=True,
+        steps=1,
+    )
+    rows = [kept, replace(kept, distance=None)]
+    found = {one.name: one.value for one in relaxation.summarise(rows)}
+    assert found["structure kept"] == 50.0
+    assert found["distance, mean, 1 if lost"] == pytest.approx(0.55)
+    assert found["energy error, mean"] is None
 
 
 def test_perturbations_are_as_large_as_asked_and_the_same_again():

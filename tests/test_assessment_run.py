@@ -332,8 +332,19 @@ def test_force_errors_are_averaged_over_components_of_each_set_and_element(rng):
     assert by["Au", "force MAE"].value == pytest.approx(np.abs(error[1]).mean())
     assert by["Cu", "force, mean of labels"].value == pytest.approx(np.abs(label[0]).mean())
     assert by["Cu", "force MAE"].n == 6
+    assert by["Cu", "stress MAE"] == replace(by["here", "stress MAE"], group="Cu")
     difference = atoms.get_stress(voigt=False) - stress
     assert by["here", "stress MAE"].value == pytest.approx(1000 * np.abs(difference).mean())
+
+
+def test_forces_that_symmetry_forbids_are_not_counted():
+    atoms = bulk("Cu", a=3.7)
+    labels = {"forces": np.zeros((1, 3)), "stress": np.zeros((3, 3))}
+    crystal = replace(labelled(atoms, "x", **labels), source=forces.FORCELESS)
+    row = forces.measure(EMT(), crystal, forces.Options())
+    by = {(one.group, one.name): one for one in forces.summarise([row])}
+    assert by["Cu", "force MAE"].value is None
+    assert by["Cu", "stress MAE"].value > 0
 
 
 def test_a_constant_of_energy_is_no_error(rng):

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: Of these crystals forces vanish by symmetry, whatever the potential; their stress is measured.
+FORCELESS = "eos_vasp_pbe"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Which frames are measured.
@@ -42,11 +46,13 @@ class Row:
 
     Attributes:
         source: Its data set.
-        forces: By element, of every component, eV/Å.
+        elements: Which it holds.
+        forces: By element, of every component, eV/Å; empty where symmetry leaves none.
         stress: Of the nine components, eV/Å³; ``None`` without a label.
     """
 
     source: str
+    elements: list[str]
     forces: dict[str, Deviation]
     stress: Deviation | None
 
@@ -57,36 +63,47 @@ def measure(calculator: Any, crystal: LabelledCrystal, _: Options) -> Row:
     atoms.calc = calculator
     forces, labels = atoms.get_forces(), np.asarray(crystal.labels["forces"])
     symbols = np.array(atoms.get_chemical_symbols())
+    elements = sorted({str(symbol) for symbol in symbols})
     by_element = {}
-    for symbol in sorted(set(symbols)):
-        own = symbols == symbol
-        by_element[str(symbol)] = Deviation.of(forces[own], labels[own])
+    if crystal.source != FORCELESS:
+        for element in elements:
+            own = symbols == element
+            by_element[element] = Deviation.of(forces[own], labels[own])
     stress = None
     if "stress" in crystal.labels:
         stress = Deviation.of(atoms.get_stress(voigt=False), crystal.labels["stress"])
-    return Row(source=crystal.source, forces=by_element, stress=stress)
+    return Row(source=crystal.source, elements=elements, forces=by_element, stress=stress)
 
 
 def summarise(rows: Sequence[Row]) -> list[Statistic]:
-    """Average over each set and over each element; sets are too different to pool them all."""
+    """Average over each set and over each element; sets are too different to pool them all.
+
+    An element's stress error is that of the frames that hold it.
+    """
     found = []
     for source in sorted({row.source for row in rows}):
         same = [row for row in rows if row.source == source]
-        stresses = [row.stress for row in same if row.stress is not None]
-        found += [
-            *told("force", "eV/Å", [one for row in same for one in row.forces.values()], source),
-            *told("stress", "meV/Å³", stresses, source, scale=1000.0),
-        ]
-    for element in sorted({element for row in rows for element in row.forces}):
-        own = [row.forces[element] for row in rows if element in row.forces]
-        found += told("force", "eV/Å", own, element)
+        found += _of([one for row in same for one in row.forces.values()], same, source)
+    for element in sorted({element for row in rows for element in row.elements}):
+        holding = [row for row in rows if element in row.elements]
+        own = [row.forces[element] for row in holding if element in row.forces]
+        found += _of(own, holding, element)
     return found
+
+
+def _of(forces: Sequence[Deviation], rows: Sequence[Row], group: str) -> list[Statistic]:
+    """Force errors, and the stress errors of whole frames."""
+    stresses = [row.stress for row in rows if row.stress is not None]
+    return [
+        *told("force", "eV/Å", forces, group),
+        *told("stress", "meV/Å³", stresses, group, scale=1000.0),
+    ]
 
 
 def draw(figure: "Figure", rows: Sequence[Row]) -> None:
     """Mean force errors of every set, and of every element, beside the mean size of forces."""
     left, right = figure.subplots(1, 2, width_ratios=[1, 3])
-    sources = sorted({row.source for row in rows})
+    sources = sorted({row.source for row in rows if row.forces})
     elements = sorted({element for row in rows for element in row.forces})
     by_source = [[d for r in rows if r.source == s for d in r.forces.values()] for s in sources]
     by_element = [[r.forces[e] for r in rows if e in r.forces] for e in elements]

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: Distance counted for a structure that no longer matches: the most that still would.
+LOST = 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How a crystal starts, and when it has arrived.
@@ -85,7 +89,7 @@ def distance(one: "Atoms", other: "Atoms") -> float | None:
     from pymatgen.analysis.structure_matcher import StructureMatcher
     from pymatgen.io.ase import AseAtomsAdaptor
 
-    matcher = StructureMatcher(stol=1.0, scale=False, primitive_cell=False)
+    matcher = StructureMatcher(stol=LOST, scale=False, primitive_cell=False)
     found = matcher.get_rms_dist(*(AseAtomsAdaptor.get_structure(atoms) for atoms in (one, other)))
     return None if found is None else float(found[0])
 
@@ -114,12 +118,12 @@ def summarise(rows: Sequence[Row]) -> list[Statistic]:
     """Average over crystals; those that did not converge count as they ended."""
     volumes = [100 * row.volume_error for row in rows]
     energies = [row.energy_error for row in rows]
-    distances = [row.distance for row in rows]
+    distances = [LOST if row.distance is None else row.distance for row in rows]
     return [
         share("converged", (row.converged for row in rows)),
         statistic("steps, median", "1", (row.steps for row in rows), np.median),
         share("structure kept", (row.distance is not None for row in rows)),
-        statistic("distance, mean", "(V/N)^1/3", distances),
+        statistic("distance, mean, 1 if lost", "(V/N)^1/3", distances),
         statistic("distance, median", "(V/N)^1/3", distances, np.median),
         statistic("volume error, mean absolute", "%", volumes, mean_absolute),
         statistic("volume error, median absolute", "%", volumes, median_absolute),
