@@ -126,6 +126,9 @@ def test_a_study_runs_and_goes_on_where_it_was(tiny, tmp_path, capsys, monkeypat
     assert [run.crystals for run in performed] == [4]
     again = json.loads((out / "points.json").read_text())
     assert {**again[2], "seconds": 0} == {**points[2], "seconds": 0}
+    tiny.write_text(TINY.replace("cutoff = 4.0", "cutoff = 4.5"))
+    with pytest.raises(SystemExit, match="under other settings"):
+        scaling_study.main(["--plan", str(tiny), "--out", str(out)])
 
 
 def test_the_larger_plan_is_a_plan():

@@ -4,15 +4,17 @@
     python workflows/scaling_study.py --data mlearn.extxyz.gz          energies and forces of yours
     python workflows/scaling_study.py --plan workflows/scaling/large.toml --data frames.extxyz
 
-An equivariant transformer and a plain one that sees crystals turned at random are trained side by
-side, and power laws are fitted to their errors of forces. What is varied, and who takes part, says
-a plan: ``scaling/quick.toml`` (a quarter of an hour on one core), ``scaling/large.toml`` (a GPU).
-Every run is written to ``points.json`` as it ends; started again, the study goes on where it was.
+Transformers that know rotations and a plain one that sees crystals turned at random are trained
+side by side, and power laws are fitted to their errors. What is varied, and who takes part, says a
+plan: ``scaling/quick.toml`` (seven minutes of one core), ``scaling/large.toml`` (for a GPU). Every
+run is written to ``points.json`` as it ends; started again, the study goes on where it was, also
+with more seeds or epochs in its plan.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,12 +28,22 @@ FOLDER = Path(__file__).parent / "scaling"
 LABELS = {"forces": "error of force components (eV/Å)", "energy": "error of energy (eV/atom)"}
 
 
+def keep_to(plan: Plan, data: Path | None, only: Sequence[str], out: Path) -> None:
+    """Refuse to go on with a study under other settings; only seeds and epochs may be added."""
+    told = {**asdict(plan), "data": str(data), "only": list(only)}
+    told = {key: value for key, value in told.items() if key not in ("seeds", "epochs")}
+    file = out / "settings.json"
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != told:
+        raise SystemExit(f"{out} holds a study under other settings. Name another folder by --out.")
+    file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
 def crystals_for(plan: Plan, data: Path | None, only: Sequence[str], folder: Path) -> None:
     """Write the crystals of a study, once."""
     if folder.exists():
         return
     largest = max([*plan.crystals, plan.base["crystals"]])
-    needed = round(1.3 * (largest + 4 * plan.validation))
+    needed = round(1.3 * (largest + 5 * plan.validation))
     frames = emt_frames(needed) if data is None else frames_of(data, only)
     write_crystals(split(frames, largest, plan.validation), plan, folder)
 
@@ -67,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     plan = read_plan(asked.plan)
     asked.out.mkdir(parents=True, exist_ok=True)
+    keep_to(plan, asked.data, asked.only, asked.out)
     crystals_for(plan, asked.data, asked.only, asked.out / "crystals")
     points = study(plan, asked.out)
     laws = laws_of(plan, points, asked.quantity, floor=asked.floor)

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 #: Metals of EMT and their lattice constants, Å.
 METALS = {"Cu": 3.61, "Ag": 4.09, "Au": 4.08, "Pd": 3.89}
 
-#: A file is cut into so many runs of frames; validation takes whole runs of every fifth.
+#: A file is cut into so many runs of frames; validation takes a fifth of them as wholes.
 RUNS = 50
 
 
@@ -71,8 +71,9 @@ def split(frames: list[Atoms], largest: int, validation: int) -> tuple[list[Atom
         validation: How many to judge by.
     """
     random = np.random.default_rng(0)
-    run = np.arange(len(frames)) * RUNS // len(frames)
-    judged = np.isin(run, random.permutation(RUNS)[: RUNS // 5])
+    runs = min(RUNS, len(frames))
+    run = np.arange(len(frames)) * runs // len(frames)
+    judged = np.isin(run, random.permutation(runs)[: runs // 5])
     parts = []
     for part, wanted in ((~judged, largest), (judged, validation)):
         found = random.permutation(np.flatnonzero(part))[:wanted]
