@@ -9,6 +9,8 @@ from ase.build import bulk, molecule
 
 from ase_crystalformer.encoders.gatr import PUBLISHED, Config, GATr
 from ase_crystalformer.neighbours import Radius, build
+from ase_crystalformer.nn.attention import fading_softmax, fading_softmax_of_blocks
+from ase_crystalformer.nn.blocks import EdgeBlocks
 from ase_crystalformer.testing import randomised
 
 SMALL = Config(width=6, multivectors=4, heads=2, blocks=2, basis=5, cutoff=4.0)
@@ -188,6 +190,19 @@ def test_sums_over_heads_are_geometric_products_with_edges(crystal, dtype):
         expected = EuclideanAttention(encoder, crystal, x, s).result()
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+def test_the_softmax_of_blocks_is_that_of_edges(crystal, dtype):
+    fade = torch.rand(crystal.edges, dtype=dtype)
+    fade[::5] = 0
+    score, own = 100 * torch.randn(crystal.edges, 2, dtype=dtype), torch.randn(4, 2, dtype=dtype)
+    apart, lone = fading_softmax(score, fade[:, None].expand_as(score), crystal.receiver, own)
+    blocks = EdgeBlocks.build(crystal.receiver, crystal.atoms, size=7)
+    slots = blocks.spread(score, padding=7e3).mT, blocks.spread(fade, padding=0.0)
+    found, alone = fading_softmax_of_blocks(*slots, blocks.receiver, own)
+    expected = blocks.spread(apart * fade[:, None], padding=0.0).mT
+    torch.testing.assert_close(found, expected, **EXACT)
+    torch.testing.assert_close(alone, lone, **EXACT)
 
 
 def test_published_number_of_parameters():

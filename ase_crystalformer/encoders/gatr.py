@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from ase_crystalformer.encoders.base import AtomFeatures, Broken, Claims, Encoder
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Radius
-from ase_crystalformer.nn.attention import fading_softmax
+from ase_crystalformer.nn.attention import fading_softmax_of_blocks
 from ase_crystalformer.nn.blocks import EdgeBlocks
 from ase_crystalformer.nn.elements import ElementEmbedding
 from ase_crystalformer.nn.multivectors import (
@@ -123,12 +123,17 @@ class Surroundings:
     """What every block needs to know of the edges, slot by slot; computed once per forward pass."""
 
     blocks: EdgeBlocks
-    receiver: Int[Tensor, " slots"]
     sender: Int[Tensor, " slots"]
-    vector: Float[Tensor, "blocks size 3"]
-    direction: Float[Tensor, "blocks size 3"]
-    basis: Float[Tensor, "blocks size basis"]
+    vector: Float[Tensor, "blocks 3 size"]
+    direction: Float[Tensor, "blocks 3 size"]
+    basis: Float[Tensor, "blocks basis size"]
     fade: Float[Tensor, "blocks size"]
+
+    def spread(
+        self, atoms: Float[Tensor, "atoms features"]
+    ) -> Float[Tensor, "blocks size features"]:
+        """Look up a row for the sender in every slot."""
+        return atoms.index_select(0, self.sender).unflatten(0, self.fade.shape)
 
 
 class Attention(nn.Module):
@@ -162,9 +167,7 @@ class Attention(nn.Module):
         sizes = [self.heads * scalars, self.heads * self.basis, scalars, scalars]
         *query_s, key_s, value_s = t.split(sizes, dim=1)
         score, own = self._scores(self._questions(query, *query_s), (key, key_s), near)
-        fade = near.fade.flatten()[:, None].expand_as(score)
-        weight, own = fading_softmax(score, fade, near.receiver, own)
-        weight = (weight * fade).unflatten(0, near.fade.shape)
+        weight, own = fading_softmax_of_blocks(score, near.fade, near.blocks.receiver, own)
         return self._answer(weight, own, (value, value_s), near)
 
     def _inner(self, x: Multivector) -> Float[Tensor, "atoms components channels"]:
@@ -174,7 +177,7 @@ class Attention(nn.Module):
 
     def _questions(
         self, query: Multivector, scalar: Scalars, around: Float[Tensor, "atoms bases"]
-    ) -> Float[Tensor, "atoms features heads"]:
+    ) -> Float[Tensor, "atoms heads features"]:
         """Write queries such that scores, distances of points included, are dot products."""
         channels = (self.heads, self.many)
         inner = self._inner(query).unflatten(2, channels).transpose(1, 2).flatten(2)
@@ -182,26 +185,26 @@ class Attention(nn.Module):
         distance = distance_query(point, self.log_weight.exp())
         scalar, around = (part.unflatten(1, (self.heads, -1)) for part in (scalar, around))
         size = inner.shape[2] + scalar.shape[2] + distance.shape[2]
-        return torch.cat([inner, scalar, distance, around], dim=2).mT * size**-0.5
+        return torch.cat([inner, scalar, distance, around], dim=2) * size**-0.5
 
     def _scores(
-        self, questions: Float[Tensor, "atoms features heads"], key: Features, near: Surroundings
-    ) -> tuple[Float[Tensor, "slots heads"], Float[Tensor, "atoms heads"]]:
+        self, questions: Float[Tensor, "atoms heads features"], key: Features, near: Surroundings
+    ) -> tuple[Float[Tensor, "blocks heads size"], Float[Tensor, "atoms heads"]]:
         """Compare queries with keys of neighbours, moved to the receiver's frame, and of itself."""
         plain = torch.cat([self._inner(key[0]).flatten(1), key[1]], dim=1)
         point = points(key[0], self.normaliser)
-        own = torch.cat([plain, distance_key(point)], dim=1)[:, None]
-        own = torch.bmm(own, questions[:, : own.shape[2]])[:, 0]
-        plain, far = (table.index_select(0, near.sender) for table in (plain, point))
-        keys = [plain, distance_key(shifted(far, near.vector.flatten(0, 1)))]
-        keys += [near.basis.flatten(0, 1)] if self.basis else []
-        keys = torch.cat(keys, dim=1).unflatten(0, near.fade.shape)
-        score = torch.bmm(keys, questions.index_select(0, near.blocks.receiver))
-        return score.flatten(0, 1), own
+        own = torch.cat([plain, distance_key(point)], dim=1)[:, :, None]
+        own = torch.bmm(questions[:, :, : own.shape[1]], own)[:, :, 0]
+        far = near.spread(point.flatten(1)).mT.contiguous().unflatten(1, point.shape[1:])
+        keys = [distance_key(shifted(far, near.vector)), *([near.basis] if self.basis else [])]
+        asked = questions.index_select(0, near.blocks.receiver)
+        asked, around = asked.tensor_split([plain.shape[1]], dim=2)
+        score = torch.bmm(asked, near.spread(plain).mT)
+        return torch.baddbmm(score, around, torch.cat(keys, dim=1)), own
 
     def _answer(
         self,
-        weight: Float[Tensor, "blocks size heads"],
+        weight: Float[Tensor, "blocks heads size"],
         own: Float[Tensor, "atoms heads"],
         value: Features,
         near: Surroundings,
@@ -210,8 +213,7 @@ class Attention(nn.Module):
         x, s = value
         _, atoms, parts, _ = x.shape
         flat = torch.cat([x.transpose(0, 1).flatten(1), s], dim=1)
-        slots = flat.index_select(0, near.sender).unflatten(0, near.fade.shape)
-        total = near.blocks.sum_outer(self._rows(weight, near), slots, atoms)
+        total = near.blocks.sum_outer(self._rows(weight, near).mT, near.spread(flat), atoms)
         moved, scalar = total.unflatten(1, (4, -1)).split([x[:, 0].numel(), s.shape[1]], dim=3)
         moved = moved.unflatten(3, (8, parts, -1)).permute(1, 3, 4, 0, 2, 5)
         y = self.action.flatten(0, 1).flatten(1) @ moved.flatten(3).flatten(0, 2)
@@ -223,16 +225,15 @@ class Attention(nn.Module):
         return y, s
 
     def _rows(
-        self, weight: Float[Tensor, "blocks size heads"], near: Surroundings
-    ) -> Float[Tensor, "blocks size rows"]:
+        self, weight: Float[Tensor, "blocks heads size"], near: Surroundings
+    ) -> Float[Tensor, "blocks rows size"]:
         """Weigh every edge, and its x, y and z."""
         even = odd = weight
         if self.basis:
-            radial = self.edge(near.basis).unflatten(2, (-1, self.heads))
-            even, odd = weight * radial[:, :, 0], weight * radial[:, :, -1]
+            radial = self.edge.weight @ near.basis + self.edge.bias[:, None]
+            even, odd = weight * radial[:, : self.heads], weight * radial[:, -self.heads :]
         along = near.direction if self.euclidean else near.vector
-        odd = odd[:, :, None] * along[..., None]
-        return torch.cat([even, odd.flatten(2)], dim=2)
+        return torch.cat([even, (odd[:, None] * along[:, :, None]).flatten(1, 2)], dim=1)
 
 
 class Block(nn.Module):
@@ -260,17 +261,18 @@ class GATr(Encoder):
         super().__init__()
         self.config = config
         self.width = config.width
+        self.smooth = config.mode == "smooth"
         self.rule = Radius(config.cutoff)
         self.claims = Claims(
             reflection=ORIENTED if config.algebra == "projective" else True,
             orbits=TURNED,
-            smooth=ABRUPT if config.mode == "paper" else True,
+            smooth=True if self.smooth else ABRUPT,
         )
         self.embedding = ElementEmbedding(config.elements, config.width)
         self.start = nn.Parameter(torch.randn(config.multivectors))
         self.radial = ExponentialBasis(config.basis, config.cutoff)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.norm = MultivectorNorm(config.parts, joint=config.mode == "paper")
+        self.norm = MultivectorNorm(config.parts, joint=not self.smooth)
         self.last = nn.Linear(config.multivectors + config.width, config.width)
 
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
@@ -284,17 +286,15 @@ class GATr(Encoder):
         return AtomFeatures(self.last(torch.cat([x[0, :, 0], s], dim=1)))
 
     def _surroundings(self, graph: CrystalGraph) -> Surroundings:
-        cutoff = self.config.cutoff
         blocks = EdgeBlocks.build(graph.receiver, graph.atoms, BLOCK)
         distance = norm(graph.vector)
-        smooth = self.config.mode == "smooth"
-        fade = envelope(distance, cutoff) if smooth else torch.ones_like(distance)
+        fade = envelope(distance, self.config.cutoff) if self.smooth else torch.ones_like(distance)
+        direction = graph.vector / distance[:, None]
         return Surroundings(
             blocks=blocks,
-            receiver=blocks.receiver.repeat_interleave(blocks.size),
             sender=blocks.spread_index(graph.sender).flatten(),
-            vector=blocks.spread(graph.vector, 0.0),
-            direction=blocks.spread(graph.vector / distance[:, None], 0.0),
-            basis=self.radial(blocks.spread(distance, cutoff)),
+            vector=blocks.spread(graph.vector, 0.0).mT.contiguous(),
+            direction=blocks.spread(direction, 0.0).mT.contiguous(),
+            basis=self.radial(blocks.spread(distance, self.config.cutoff)).mT.contiguous(),
             fade=blocks.spread(fade, 0.0),
         )

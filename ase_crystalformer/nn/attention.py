@@ -42,3 +42,31 @@ def fading_softmax(
     # A sum is one at least, but for an atom alone.
     total = own.index_add(0, receiver, weight * fade).clamp(min=0.5)
     return weight / total.index_select(0, receiver), own / total
+
+
+def fading_softmax_of_blocks(
+    score: Float[Tensor, "blocks heads size"],
+    fade: Float[Tensor, "blocks size"],
+    receiver: Int[Tensor, " blocks"],
+    own: Float[Tensor, "atoms heads"],
+) -> tuple[Float[Tensor, "blocks heads size"], Float[Tensor, "atoms heads"]]:
+    """Weigh neighbours, their fade included, that are laid out in blocks of one receiver each.
+
+    The numbers are those of ``fading_softmax``; what is the same in a block is looked up once.
+
+    Args:
+        score: Of any size, and of anything where a slot is padding.
+        fade: Zero where a neighbour ends or a slot is padding.
+        receiver: The atom of each block.
+        own: Score of the atom itself, finite.
+    """
+    faded = torch.where(fade > FAINTEST, fade.detach().clamp(min=FAINTEST).log(), -torch.inf)
+    highest = (score.detach() + faded[:, None]).amax(2)
+    index = receiver[:, None].expand_as(highest)
+    largest = own.detach().scatter_reduce(0, index, highest, "amax")
+    score = score - largest.index_select(0, receiver)[:, :, None]
+    weight = torch.exp(score.clamp(max=-math.log(FAINTEST))) * fade[:, None]
+    own = torch.exp(own - largest)
+    # One term at least is one.
+    share = 1 / own.index_add(0, receiver, weight.sum(2))
+    return weight * share.index_select(0, receiver)[:, :, None], own * share

@@ -131,8 +131,8 @@ def points(x: Multivector, normaliser: float) -> Float[Tensor, "rows coordinates
 
 
 def shifted(
-    point: Float[Tensor, "rows coordinates channels"], by: Float[Tensor, "rows 3"]
-) -> Float[Tensor, "rows coordinates channels"]:
+    point: Float[Tensor, "rows coordinates channels *slots"], by: Float[Tensor, "rows 3 *slots"]
+) -> Float[Tensor, "rows coordinates channels *slots"]:
     """Translate points."""
     if point.shape[1] == 3:
         return point + by[:, :, None]
@@ -141,11 +141,11 @@ def shifted(
 
 
 def distance_key(
-    point: Float[Tensor, "rows coordinates channels"],
-) -> Float[Tensor, "rows features"]:
+    point: Float[Tensor, "rows coordinates channels *slots"],
+) -> Float[Tensor, "rows features *slots"]:
     """Write points such that the square of their distance to others is a dot product."""
     crossed = point if point.shape[1] == 3 else point * point[:, 3:]
-    return torch.cat([point[:, :3].square().sum(1), crossed.flatten(1)], dim=1)
+    return torch.cat([point[:, :3].square().sum(1), crossed.flatten(1, 2)], dim=1)
 
 
 def distance_query(
