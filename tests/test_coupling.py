@@ -39,3 +39,10 @@ def test_harmonics_of_one_direction_couple_to_harmonics():
 def test_what_does_not_couple_is_refused(degrees):
     with pytest.raises(ValueError, match="do not couple"):
         coupling(*degrees)
+
+
+def test_what_is_asked_in_inference_serves_in_training():
+    coupling.cache_clear()
+    with torch.inference_mode():
+        coupling(1, 1, 0)
+    assert not coupling(1, 1, 0).is_inference()

@@ -47,7 +47,8 @@ def coupling(first: int, second: int, third: int) -> Float[Tensor, "first second
             f"Degrees {degrees} do not couple: each must be at most {HIGHEST}, and none larger "
             "than the sum of the others."
         )
-    values = torch.zeros([2 * degree + 1 for degree in degrees], dtype=torch.float64)
+    with torch.inference_mode(False):  # kept, and so must serve in training too
+        values = torch.zeros([2 * degree + 1 for degree in degrees], dtype=torch.float64)
     for *place, value in _table()[degrees]:
         values[tuple(place)] = value
     return values
