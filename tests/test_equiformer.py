@@ -336,3 +336,18 @@ def test_a_few_steps_of_training_help(wurtzite, left_handed):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("kind", ["smooth", "paper-exponential-L3"])
+def test_mixed_precision_is_close(wurtzite, kind):
+    """Within what bfloat16, of eight bits, leaves of derivatives of so small a network."""
+    encoder = Equiformer(replace(KINDS[kind], merged=True))
+    graph = build(wurtzite, encoder.rule).to(dtype=torch.float32)
+    graph = graph.with_vector(graph.vector.requires_grad_(True))
+    found = []
+    for mixed in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            invariant = encoder(graph).invariant.float()
+        found.append((invariant, forces_and_stress(invariant[:, 0].sum(), graph)[0]))
+    for full, mixed in zip(*found, strict=True):
+        assert (full - mixed).abs().max() < 0.2 * full.abs().max()

@@ -209,8 +209,9 @@ class Attention(nn.Module):
         for part in value:
             channels = part.shape[2]
             wide = weight.expand(-1, -1, -1, channels // self.heads).flatten(2)
-            total = part.new_zeros(near.graph.atoms, *part.shape[1:])
-            sums.append(total.index_add(0, near.graph.receiver, part * wide))
+            weighted = part * wide
+            total = weighted.new_zeros(near.graph.atoms, *part.shape[1:])
+            sums.append(total.index_add(0, near.graph.receiver, weighted))
         return self.out(tuple(sums))
 
     def _weights(

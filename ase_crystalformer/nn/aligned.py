@@ -50,7 +50,9 @@ def alignments(unit: Float[Tensor, "edges 3"], degree: int) -> Directed:
         size = 3 * (2 * high - 1)
         pairs = turn[:, :, None, :, None] * turns[-1][:, None, :, None, :]
         isometry = coupling(1, high - 1, high).flatten(0, 1).to(unit) * (2 * high + 1) ** 0.5
-        turns.append(isometry.T @ (pairs.reshape(-1, size, size) @ isometry))
+        # Where precision is mixed, rotations stay rotations.
+        with torch.autocast(unit.device.type, enabled=False):
+            turns.append(isometry.T @ (pairs.reshape(-1, size, size) @ isometry))
     return tuple(turn[:, _order(high)] for high, turn in enumerate(turns[: degree + 1]))
 
 
@@ -242,13 +244,9 @@ class _Sums:
     ) -> None:
         """Add x times a matrix."""
         rows, whole = x.flatten(0, 1), (key, odd)
+        total = self.parts.get(whole, self.biases.get(whole))
+        self.parts[whole] = rows @ matrix if total is None else torch.addmm(total, rows, matrix)
         self.shapes[key] = x.shape[:2]
-        if whole in self.parts:
-            self.parts[whole].addmm_(rows, matrix)
-        elif whole in self.biases:
-            self.parts[whole] = torch.addmm(self.biases[whole], rows, matrix)
-        else:
-            self.parts[whole] = rows @ matrix
 
     def __getitem__(self, key: tuple[int, int]) -> Float[Tensor, "edges signs outputs"]:
         """Even paths keep the order, odd ones cross it."""
