@@ -195,7 +195,9 @@ def draw(figure: "Figure", rows: Sequence[Row]) -> None:
         whole = [one for one in runs if not one.exploded]
         for axes, name in ((left, "drift"), (right, "wander")):
             values = np.sort([abs(getattr(one, name)) for one in whole])
-            axes.plot(values, marker="o", linewidth=0.8, label=f"{temperature:g} K")
+            places = np.arange(1, len(values) + 1)
+            axes.plot(places, values, marker="o", linewidth=0.8, label=f"{temperature:g} K")
+            axes.xaxis.get_major_locator().set_params(integer=True)
     left.set(ylabel="drift, absolute (meV/atom/ps)", xlabel="run, sorted", yscale="log")
     right.set(ylabel="wander (meV/atom)", xlabel="run, sorted", yscale="log")
     left.legend()

@@ -111,13 +111,12 @@ def draw(figure: "Figure", rows: Sequence[Row]) -> None:
     """Energies of each element about their means."""
     counts = Counter(row.element for row in rows)
     elements = sorted(element for element, count in counts.items() if count >= FEWEST)
-    panels = figure.subplots(1, max(1, len(elements)), squeeze=False)[0]
-    for axes, element in zip(panels, elements, strict=False):
+    figure.set_size_inches(12, 8)
+    for axes, element in zip(figure.subplots(2, 3).flat, elements, strict=False):
         own = [row for row in rows if row.element == element]
         labels = np.array([row.energy_label for row in own])
         labels = 1000 * (labels - labels.mean())
-        parity(axes, labels + _energy_errors(own), labels, "energy (meV/atom)")
-        axes.set_title(element)
+        parity(axes, labels + _energy_errors(own), labels, f"energy of {element} (meV/atom)")
 
 
 def _crystals(data: Path, options: Options) -> Iterator[LabelledCrystal]:
