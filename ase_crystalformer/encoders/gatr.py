@@ -23,8 +23,7 @@ its products of vectors, so that mirror images are alike; joins do not respect i
 
 ``paper`` mode has the norms as published and attention that ends abruptly. Its projective values
 know distances by translation only, which cancels in a Bravais lattice: atoms of copper see nothing
-of theirs. ``smooth`` mode has f and b in either algebra, an envelope inside the softmax, and norms
-without a kink, for every grade.
+of theirs. ``smooth`` mode gives them f and b, the softmax an envelope, and the norms no kink.
 """
 
 from dataclasses import dataclass
@@ -161,12 +160,13 @@ class Attention(nn.Module):
         self.register_buffer("action", edge_actions(config.parts), persistent=False)
 
     def forward(self, x: Multivector, s: Scalars, near: Surroundings) -> Features:
-        y, t = self.project(x, s)
-        many, scalars = self.many, self.scalars
+        (y, t), many, scalars = self.project(x, s), self.many, self.scalars
         query, key, value = y.split([self.heads * many, many, many], dim=3)
         sizes = [self.heads * scalars, self.heads * self.basis, scalars, scalars]
         *query_s, key_s, value_s = t.split(sizes, dim=1)
-        score, own = self._scores(self._questions(query, *query_s), (key, key_s), near)
+        scores = self._scores(self._questions(query, *query_s), (key, key_s), near)
+        # Where precision is mixed, products are short and sums must not be.
+        score, own = (part.to(near.fade) for part in scores)
         weight, own = fading_softmax_of_blocks(score, near.fade, near.blocks.receiver, own)
         return self._answer(weight, own, (value, value_s), near)
 
@@ -197,8 +197,8 @@ class Attention(nn.Module):
         own = torch.bmm(questions[:, :, : own.shape[1]], own)[:, :, 0]
         far = near.spread(point.flatten(1)).mT.contiguous().unflatten(1, point.shape[1:])
         keys = [distance_key(shifted(far, near.vector)), *([near.basis] if self.basis else [])]
-        asked = questions.index_select(0, near.blocks.receiver)
-        asked, around = asked.tensor_split([plain.shape[1]], dim=2)
+        questions = questions.index_select(0, near.blocks.receiver)
+        asked, around = questions.tensor_split([plain.shape[1]], dim=2)
         score = torch.bmm(asked, near.spread(plain).mT)
         return torch.baddbmm(score, around, torch.cat(keys, dim=1)), own
 
