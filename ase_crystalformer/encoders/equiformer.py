@@ -19,9 +19,9 @@ Dropout is left out too.
 
 ``paper`` mode follows the publication. ``smooth`` mode is for potentials: as in EquiformerV3, an
 envelope multiplies every weight inside the softmax, and the values once more, so that neighbours
-leave smoothly, the last one too. Two choices of the publication are fields, off by default. With
-``handed``, couplings need not conserve parity: mirror images differ. Without ``merged``, each
-degree has a norm of its own: it blows up directions that nearly vanish, as they do in most
+leave smoothly, the last one too. Two choices of the publication are made in ``PUBLISHED`` but not
+by default. ``handed`` couplings need not conserve parity: mirror images differ. Without ``merged``,
+each degree has a norm of its own: it blows up directions that nearly vanish, as they do in most
 crystals, again in every block, until rounding in float32 changes features by per cents.
 """
 
@@ -174,7 +174,6 @@ class Attention(nn.Module):
         super().__init__()
         channels, degree = config.degrees, config.degree
         self.heads, self.scores = config.heads, channels[0]
-        self.smooth = config.mode == "smooth"
         self.sender = DirectedLinear(channels, channels)
         self.receiver = DirectedLinear(channels, channels, bias=False)
         self.gate = Gate(channels)
