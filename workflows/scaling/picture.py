@@ -58,38 +58,41 @@ def draw(
     quantity: str,
 ) -> None:
     """Draw errors against size, data and compute, each point a run, with the fitted laws."""
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
-    for axes, series in zip(figure.subplots(1, 3, sharey=True), SERIES, strict=True):
+    figure = Figure(figsize=(12, 4.4), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, series in zip(panels, SERIES, strict=True):
         for number, contender in enumerate(plan.contenders):
             x, error = _curve(plan, points, series, contender.name, quantity)
+            colour, marker = COLOURS[number % 4], MARKERS[number % 4]
+            style = {"color": colour, "marker": marker, "markeredgewidth": 0, "alpha": 0.8}
+            axes.plot(x, error, linestyle="", markersize=7, label=contender.label, **style)
             law = laws.get((contender.name, series))
-            said = f"b = {law.b:.2f} ± {law.b_error:.2f}" if law else "too few points"
-            style = {"color": COLOURS[number % 4], "marker": MARKERS[number % 4]}
-            axes.plot(
-                x, error, linestyle="", markersize=6, alpha=0.75, markeredgewidth=0,
-                label=f"{contender.label}: {said}", **style,
-            )  # fmt: skip
             if law:
                 line = np.geomspace(x.min() / 1.15, x.max() * 1.15, 100)
-                axes.plot(line, law(line), color=style["color"], linewidth=1.5)
+                axes.plot(line, law(line), color=colour, linewidth=1.5)
+            said = f"b = {law.b:.2f} ± {law.b_error:.2f}".replace("-", "−") if law else "b = ?"
+            place = {"x": 0.98, "y": 0.97 - 0.075 * number, "ha": "right", "va": "top"}
+            axes.text(s=said, color=colour, transform=axes.transAxes, **place)
         _dress(axes, EFFORTS[series][0])
-    figure.axes[0].set_ylabel(label)
+    low, high = panels[0].get_ylim()
+    panels[0].set_ylim(low, high * (high / low) ** (0.1 * len(plan.contenders)))
+    panels[0].set_ylabel(label)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
     figure.savefig(path, dpi=150)
 
 
 def _dress(axes: Axes, effort: str) -> None:
     axes.set(xscale="log", yscale="log", xlabel=effort)
-    plain = FuncFormatter(lambda value, _: f"{value:,.5g}")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(plain)
+    for axis, digits in ((axes.xaxis, ",.0f"), (axes.yaxis, ",.3g")):
+        low, high = axis.get_view_interval()
+        steps = (1.0, 2.0, 5.0) if high > 4 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+        axis.set_major_locator(LogLocator(subs=steps))
+        axis.set_major_formatter(FuncFormatter(lambda value, _, kind=digits: f"{value:{kind}}"))
         axis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="upper right")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high * (high / low) ** 0.2)
 
 
 def table(
