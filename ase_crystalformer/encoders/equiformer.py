@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from ase_crystalformer.encoders.base import AtomFeatures, Broken, Claims, Encoder
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Radius
-from ase_crystalformer.nn import aligned
+from ase_crystalformer.nn import aligned, radial_weights
 from ase_crystalformer.nn.attention import fading_softmax
 from ase_crystalformer.nn.elements import ElementEmbedding
 from ase_crystalformer.nn.equivariant import (
@@ -44,15 +44,10 @@ from ase_crystalformer.nn.equivariant import (
     DirectedNorm,
     FeedForward,
     Gate,
+    smooth_leaky_relu,
 )
 from ase_crystalformer.nn.harmonics import harmonics
 from ase_crystalformer.nn.radial import ExponentialBasis, GaussianBasis, envelope, norm
-from ase_crystalformer.nn.radial_weights import (
-    FadingExponentials,
-    LearnedGaussians,
-    Neighbourhood,
-    RadialNetwork,
-)
 
 CITATION = """@inproceedings{liao2023equiformer,
   title = {Equiformer: Equivariant Graph Attention Transformer for 3D Atomistic Graphs},
@@ -152,14 +147,9 @@ class Surroundings:
 BASES = {
     ("smooth", "gaussian"): GaussianBasis,
     ("smooth", "exponential"): ExponentialBasis,
-    ("paper", "gaussian"): LearnedGaussians,
-    ("paper", "exponential"): FadingExponentials,
+    ("paper", "gaussian"): radial_weights.LearnedGaussians,
+    ("paper", "exponential"): radial_weights.FadingExponentials,
 }
-
-
-def smooth_leaky_relu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Bend a line from slope 0.2 to slope 1; scaled as the activations of ``Gate`` are."""
-    return 1.5290871 * x * (0.2 + 0.8 * torch.sigmoid(x))
 
 
 class Attention(nn.Module):
@@ -178,7 +168,7 @@ class Attention(nn.Module):
         self.receiver = DirectedLinear(channels, channels, bias=False)
         self.gate = Gate(channels)
         paths = aligned.Paths(channels, degree, degree, config.handed)
-        self.radial = RadialNetwork(config.basis, config.radial)
+        self.radial = radial_weights.RadialNetwork(config.basis, config.radial)
         scalars, *rest = self.gate.inputs
         self.message = aligned.RadialCoupling(
             paths, (self.scores + scalars, *rest), config.radial + 1
@@ -266,8 +256,8 @@ class Equiformer(Encoder):
         self.claims = _claims(config)
         self.atoms = ElementEmbedding(config.elements, config.degrees[0])
         self.basis = BASES[config.mode, config.functions](config.basis, config.cutoff)
-        self.radial = RadialNetwork(config.basis, config.radial)
-        self.neighbourhood = Neighbourhood(config.radial + 1, config.degrees)
+        self.radial = radial_weights.RadialNetwork(config.basis, config.radial)
+        self.neighbourhood = radial_weights.Neighbourhood(config.radial + 1, config.degrees)
         count = config.blocks
         self.blocks = nn.ModuleList(Block(config, i + 1 == count) for i in range(count))
         self.last_norm = nn.LayerNorm(config.width)

@@ -118,6 +118,11 @@ class Gate(nn.Module):
         return [bent, *(self.SIGMOID * torch.sigmoid(gate) for gate in gates)]
 
 
+def smooth_leaky_relu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Bend a line from slope 0.2 to slope 1; scaled as the activations of ``Gate`` are."""
+    return 1.5290871 * x * (0.2 + 0.8 * torch.sigmoid(x))
+
+
 class FeedForward(nn.Module):
     """Mix channels of every atom, gate, and mix again.
 
