@@ -195,7 +195,7 @@ class Layer(nn.Module):
         if carried is not None:
             weight = self._of_distance(3, near) * near.vector_fade
             sent = [
-                torch.addcmul(part, other.index_select(0, near.sender), weight)
+                part + other.index_select(0, near.sender) * weight
                 for part, other in zip(sent, carried.unbind(1), strict=True)
             ]
         return torch.stack([near.sum(part, along.shape[0]) for part in sent], dim=1)
