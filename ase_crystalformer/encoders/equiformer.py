@@ -21,8 +21,9 @@ Dropout is left out too.
 envelope multiplies every weight inside the softmax, and the values once more, so that neighbours
 leave smoothly, the last one too. Two choices of the publication are made in ``PUBLISHED`` but not
 by default. ``handed`` couplings need not conserve parity: mirror images differ. Without ``merged``,
-each degree has a norm of its own: it blows up directions that nearly vanish, as they do in most
-crystals, again in every block, until rounding in float32 changes features by per cents.
+each degree has a norm of its own: it blows up directions that nearly vanish by symmetry, again in
+every block. For small random networks, rounding in float32 then made up to 8 % of the change under
+a strain of one per cent.
 """
 
 from dataclasses import dataclass, replace

@@ -71,7 +71,7 @@ class Neighbourhood(nn.Module):
         features: Of the radial network.
         channels: Of each degree that leaves; s has as many as the first.
 
-    Source: Liao & Smidt, ICLR 2023, arXiv:2206.11990, Sec. 4.2.
+    Source: Liao & Smidt, ICLR 2023, arXiv:2206.11990.
     """
 
     def __init__(self, features: int, channels: tuple[int, ...]) -> None:
