@@ -75,7 +75,7 @@ def draw(
             axes.text(s=said, color=colour, transform=axes.transAxes, **place)
         _dress(axes, EFFORTS[series][0])
     low, high = panels[0].get_ylim()
-    panels[0].set_ylim(low, high * (high / low) ** (0.1 * len(plan.contenders)))
+    panels[0].set_ylim(low, high * (high / low) ** (0.09 * len(plan.contenders)))
     panels[0].set_ylabel(label)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
@@ -86,7 +86,7 @@ def _dress(axes: Axes, effort: str) -> None:
     axes.set(xscale="log", yscale="log", xlabel=effort)
     for axis, digits in ((axes.xaxis, ",.0f"), (axes.yaxis, ",.3g")):
         low, high = axis.get_view_interval()
-        steps = (1.0, 2.0, 5.0) if high > 4 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+        steps = (1.0, 2.0, 5.0) if high > 10 * low else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
         axis.set_major_locator(LogLocator(subs=steps))
         axis.set_major_formatter(FuncFormatter(lambda value, _, kind=digits: f"{value:{kind}}"))
         axis.set_minor_formatter(NullFormatter())
