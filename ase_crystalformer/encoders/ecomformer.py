@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -146,12 +146,15 @@ class Lift(nn.Module):
     def forward(self, x: Float[Tensor, "atoms scalars"], near: Directions) -> Directed:
         graph = near.graph
         sender, order = torch.sort(graph.sender, stable=True)
-        blocks = EdgeBlocks.build(sender, graph.atoms, BLOCK)
-        hidden = blocks.spread(self.weights.hidden(near.edge)[order], 0.0)
-        weight = blocks.spread(near.weight[order] * x.shape[1] ** -0.5, 0.0)
-        message = (self._messages(x, hidden, blocks) * weight[..., None]).flatten(0, 1)
-        angular = blocks.spread(near.angular[order], 0.0).flatten(0, 1)
-        receiver = blocks.spread_index(graph.receiver[order]).flatten()
+        blocks = EdgeBlocks.build(sender, graph.atoms, _block(sender, graph.atoms))
+        slot = blocks.spread_index(order)  # empty slots repeat an edge, with no weight
+        taken = (blocks.edge < graph.edges).view_as(slot)
+        weight = near.weight[slot].masked_fill(~taken, 0.0) * x.shape[1] ** -0.5
+        hidden = self.weights.hidden(near.edge).index_select(0, slot.flatten())
+        message = self._messages(x, hidden.unflatten(0, slot.shape), blocks)
+        message = (message * weight[..., None]).flatten(0, 1)
+        angular = near.angular.index_select(0, slot.flatten())
+        receiver = graph.receiver[slot].flatten()
 
         def total(parts: Float[Tensor, "slots *rest"]) -> Float[Tensor, "atoms *rest"]:
             return parts.new_zeros(graph.atoms, *parts.shape[1:]).index_add(0, receiver, parts)
@@ -169,8 +172,10 @@ class Lift(nn.Module):
     ) -> Float[Tensor, "blocks size channels"]:
         """Act with the weights of every edge on its sender; a block is of one sender."""
         own = torch.einsum("ac,cdk->adk", x, self.weights.matrix())
-        message = torch.bmm(hidden, own.index_select(0, blocks.receiver).mT)
-        return message + (x @ self.weights.shift()).index_select(0, blocks.receiver)[:, None]
+        plain = x @ self.weights.shift()
+        if blocks.size == BLOCK or blocks.receiver.shape[0] != x.shape[0]:
+            own, plain = (part.index_select(0, blocks.receiver) for part in (own, plain))
+        return torch.baddbmm(plain[:, None], hidden, own.mT)
 
 
 class Lower(nn.Module):
@@ -209,6 +214,12 @@ class Lower(nn.Module):
         tensor = torch.einsum("ecm,em->ec", x.tensor.index_select(0, sender), near.angular[:, 3:])
         scalar = x.scalar.index_select(0, sender)
         return torch.cat([scalar, vector * 3**-0.5, tensor * 5**-0.5], dim=-1)
+
+
+def _block(sender: Int[Tensor, " edges"], atoms: int) -> int:
+    """Slots per block: one block for every atom, if that leaves few slots empty."""
+    most = int(torch.bincount(sender, minlength=atoms).max()) if atoms else 0
+    return most if most * atoms < 1.5 * sender.shape[0] else BLOCK
 
 
 class DirectedNodes(nn.Module):
