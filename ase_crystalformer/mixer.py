@@ -95,10 +95,15 @@ class MixedEncoder(Encoder):
 def make_encoder(name: str, config: dict[str, Any], mixer: dict[str, Any] | None = None) -> Encoder:
     """Make an encoder by name, with a mixer if one is configured."""
     build, config_type = ENCODERS[name]
-    own = config_type(**config)
+    # TOML and JSON have lists only; a configuration does not change.
+    own = config_type(**{key: _fixed(value) for key, value in config.items()})
     if mixer is None:
         return build(own)
     return MixedEncoder(MixedConfig(encoder=name, config=own, mixer=MixerConfig(**mixer)))
+
+
+def _fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def describe_encoder(encoder: Encoder) -> dict[str, Any]:

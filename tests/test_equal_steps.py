@@ -5,6 +5,7 @@ import json
 import pytest
 
 from ase_crystalformer.encoders import ENCODERS
+from ase_crystalformer.mixer import make_encoder
 from benchmarks import equal_steps
 from tests.small_runs import SAMPLES
 
@@ -18,8 +19,7 @@ def test_every_encoder_is_compared():
 @pytest.mark.parametrize("data_set", equal_steps.SETS)
 def test_every_encoder_reads_the_same_graphs(tmp_path, name, data_set):
     chosen = equal_steps.recipe(name, data_set, 0, tmp_path, SAMPLES)
-    build, config = ENCODERS[chosen.encoder]
-    assert build(config(**chosen.model)).rule.cutoff == equal_steps.TOLD["cutoff"]
+    assert make_encoder(chosen.encoder, chosen.model).rule.cutoff == equal_steps.TOLD["cutoff"]
 
 
 def costs_here(out, data):

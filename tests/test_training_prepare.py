@@ -55,6 +55,4 @@ def test_an_encoder_that_needs_every_atom_refuses_a_set_by_symmetry(tmp_path):
     assert packed(tmp_path, "matbench_perovskites", targets=target).meta["by_symmetry"]
     model = {"cutoff": MODEL["cutoff"], "width": 16}
     with pytest.raises(BadRecipe, match="one atom of each orbit"):
-        packed(
-            tmp_path, "matbench_perovskites", targets=target, encoder="ecomformer", model=model
-        )
+        packed(tmp_path, "matbench_perovskites", targets=target, encoder="ecomformer", model=model)

@@ -208,7 +208,7 @@ class Attention(nn.Module):
         own: Float[Tensor, "atoms heads"],
         value: Features,
         near: Surroundings,
-    ) -> Features:
+    ) -> tuple[Tensor, Tensor]:  # Features, of all channels
         """Sum values four times, for the weight of an edge and its x, y and z; then act on them."""
         x, s = value
         _, atoms, parts, _ = x.shape

@@ -12,7 +12,7 @@ Source: Liu, Qi, Meng & Fu, "Self-learning Monte Carlo method", Phys. Rev. B 95,
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 from zipfile import BadZipFile
@@ -31,6 +31,8 @@ States: TypeAlias = ndarray
 Energy: TypeAlias = Callable[[States], Float[ndarray, " chains"]]
 #: New states from old. Each must be as likely to lead back as forth.
 Move: TypeAlias = Callable[[States, Generator], States]
+#: K; one for all chains, or one per chain.
+Temperature: TypeAlias = float | int | Sequence[float | int] | Float[ndarray, " chains"]
 
 #: Change of the effective energy that cannot be rounding: in kT, and relative.
 MOVED = 1e-2, 1e-6
@@ -81,7 +83,7 @@ class MonteCarlo:
         states: States,
         energy: Energy,
         move: Move,
-        temperature: float | Float[ndarray, " chains"],
+        temperature: Temperature,
         *,
         effective: Energy | None = None,
         inner: int = 1,
@@ -256,9 +258,7 @@ def _read(path: Path) -> dict[str, ndarray]:
         raise BadChain(f"{path} holds no chain: {error}. Start anew.") from error
 
 
-def _temperatures(
-    temperature: float | Float[ndarray, " chains"], chains: int
-) -> Float[ndarray, " chains"]:
+def _temperatures(temperature: Temperature, chains: int) -> Float[ndarray, " chains"]:
     given = np.asarray(temperature, dtype=np.float64)
     if given.shape not in {(), (chains,)}:
         told = "x".join(map(str, given.shape))
