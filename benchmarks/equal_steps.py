@@ -16,6 +16,7 @@ import multiprocessing
 import resource
 import time
 import tomllib
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -25,9 +26,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.loader import EdgeBudgetSampler, work
 from ase_crystalformer.data.packed import PackedCrystals, pack
 from ase_crystalformer.neighbours import Radius
+from ase_crystalformer.training.augment import orthogonal
 from ase_crystalformer.training.build import build_model, build_objective
 from ase_crystalformer.training.config import Recipe, check_recipe, read_recipe, recipe_dict
 from ase_crystalformer.training.evaluate import evaluate
@@ -39,6 +42,9 @@ HERE = Path(__file__).parent
 RECIPES = HERE.parent / "workflows" / "recipes"
 TOLD: dict[str, Any] = tomllib.loads((HERE / "equal_steps.toml").read_text(encoding="utf-8"))
 SETS = tuple(TOLD["sets"])
+
+#: What is judged of encoders that see how a crystal is turned: all validation crystals, turned.
+TURNED = "crystals turned"
 ENCODERS: dict[str, dict[str, Any]] = TOLD["encoders"]
 
 #: What the table tells of each set: heading, quantity in scores.json, factor, digits.
@@ -79,6 +85,26 @@ def pack_once(chosen: Recipe) -> None:
         source = crystals_of(replace(chosen, seed=0))
         labels = list(chosen.targets) or ["energy"]
         pack(source, Radius(TOLD["cutoff"]), folder, labels=labels)
+        judges = (crystal for crystal in crystals_of(replace(chosen, seed=0)))
+        turned = (turn(crystal) for crystal in judges if crystal.split == "val")
+        pack(turned, Radius(TOLD["cutoff"]), turned_folder(chosen), labels=labels)
+
+
+def turned_folder(chosen: Recipe) -> Path:
+    """Name the folder of the validation crystals, each turned."""
+    return chosen.data.packed.with_name(chosen.data.packed.name + "-turned")
+
+
+def turn(crystal: LabelledCrystal) -> LabelledCrystal:
+    """Turn a crystal by a matrix drawn by its name, its forces and stress with it."""
+    matrix = orthogonal(1, (zlib.crc32(crystal.id.encode()),))[0].numpy()
+    labels = dict(crystal.labels)
+    if "forces" in labels:
+        labels["forces"] = labels["forces"] @ matrix.T
+    if "stress" in labels:
+        labels["stress"] = matrix @ labels["stress"] @ matrix.T
+    places = {"positions": crystal.positions @ matrix.T, "cell": crystal.cell @ matrix.T}
+    return replace(crystal.labelled(labels), **places)
 
 
 def train(name: str, data_set: str, seed: int, out: Path, data: Path) -> None:
@@ -91,6 +117,8 @@ def train(name: str, data_set: str, seed: int, out: Path, data: Path) -> None:
     start = time.process_time()
     model = fit(chosen, folder, progress=False)
     (folder / "seconds.json").write_text(json.dumps(time.process_time() - start))
+    if model.encoder.claims.rotation is not True:
+        evaluate(model, turned_folder(chosen), split="val", out=folder / TURNED, progress=False)
     evaluate(model, chosen.data.packed, split="val", out=folder, progress=False)
     print(chosen.name, (folder / "scores.json").read_text(encoding="utf-8"), flush=True)
 
@@ -153,14 +181,19 @@ def costs(out: Path, data: Path | None) -> dict[str, dict[str, dict[str, float]]
 
 def scores(out: Path) -> dict[str, dict[str, list[dict[str, float]]]]:
     """Read the errors of the runs that are done, one entry per seed."""
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for data_set in SETS:
+    found: dict[str, dict[str, list[dict[str, float]]]] = {data_set: {} for data_set in SETS}
+    for data_set, rows in found.items():
         for name in ENCODERS:
-            runs = [out / f"{data_set}-{name}-{seed}" / "scores.json" for seed in TOLD["seeds"]]
-            told = [json.loads(run.read_text(encoding="utf-8")) for run in runs if run.is_file()]
-            errors = [{key: value["mae"] for key, value in one.items()} for one in told]
-            found.setdefault(data_set, {})[name] = errors
+            runs = [out / f"{data_set}-{name}-{seed}" for seed in TOLD["seeds"]]
+            rows[name] = _errors(runs)
+            rows[f"{name}, {TURNED}"] = _errors([run / TURNED for run in runs])
     return found
+
+
+def _errors(runs: list[Path]) -> list[dict[str, float]]:
+    files = [run / "scores.json" for run in runs]
+    told = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+    return [{key: value["mae"] for key, value in one.items()} for one in told]
 
 
 def table(data_set: str, found: dict[str, Any], spent: dict[str, Any]) -> str:
@@ -174,7 +207,7 @@ def table(data_set: str, found: dict[str, Any], spent: dict[str, Any]) -> str:
         cells = [
             _spread([scale * run[key] for run in done[name]]) for _, key, scale in COLUMNS[data_set]
         ]
-        own = spent[name]
+        own = spent[name.partition(",")[0]]
         figures = [f"{own[key]:,.0f}" for key in ("train_us", "infer_us", "memory_kib")]
         lines.append([name, f"{own['parameters']:,}", *cells, *figures])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

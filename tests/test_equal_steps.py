@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from ase_crystalformer.data.readers import load
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.mixer import make_encoder
 from benchmarks import equal_steps
@@ -47,3 +49,18 @@ def test_a_comparison_from_crystals_to_table(tmp_path, monkeypatch, capsys):
     error = told["errors"]["monbtaw"]["crystalformer"][0]["forces"]
     assert f"{1000 * error:.3g}" in page
     assert told["costs"]["monbtaw"]["crystalformer"]["train_us"] > 0
+
+
+def test_a_turned_crystal_is_the_same_crystal():
+    frame = next(iter(load("monbtaw", SAMPLES)))
+    turned = equal_steps.turn(frame)
+    assert not np.allclose(frame.cell, turned.cell)
+    for one, other in ((frame.cell, turned.cell), (frame.positions, turned.positions)):
+        np.testing.assert_allclose(one @ one.T, other @ other.T, atol=1e-9)
+    forces, stress = (np.asarray(frame.labels[name]) for name in ("forces", "stress"))
+    np.testing.assert_allclose(turned.labels["forces"] @ turned.cell.T, forces @ frame.cell.T)
+    both = (
+        turned.cell @ turned.labels["stress"] @ turned.cell.T,
+        frame.cell @ stress @ frame.cell.T,
+    )
+    np.testing.assert_allclose(*both, atol=1e-12)
