@@ -59,8 +59,5 @@ def test_a_turned_crystal_is_the_same_crystal():
         np.testing.assert_allclose(one @ one.T, other @ other.T, atol=1e-9)
     forces, stress = (np.asarray(frame.labels[name]) for name in ("forces", "stress"))
     np.testing.assert_allclose(turned.labels["forces"] @ turned.cell.T, forces @ frame.cell.T)
-    both = (
-        turned.cell @ turned.labels["stress"] @ turned.cell.T,
-        frame.cell @ stress @ frame.cell.T,
-    )
-    np.testing.assert_allclose(*both, atol=1e-12)
+    strain = turned.cell @ turned.labels["stress"] @ turned.cell.T
+    np.testing.assert_allclose(strain, frame.cell @ stress @ frame.cell.T, atol=1e-12)
