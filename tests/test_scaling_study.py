@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.io import write
 
 WORKFLOWS = Path(__file__).parents[1] / "workflows"
 sys.path.insert(0, str(WORKFLOWS))
@@ -129,6 +130,39 @@ def test_a_study_runs_and_goes_on_where_it_was(tiny, tmp_path, capsys, monkeypat
     tiny.write_text(TINY.replace("cutoff = 4.0", "cutoff = 4.5"))
     with pytest.raises(SystemExit, match="under other settings"):
         scaling_study.main(["--plan", str(tiny), "--out", str(out)])
+
+
+def test_a_study_that_could_not_begin_may_be_mended(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(scaling_study, "study", lambda plan, out: sys.exit("begun"))
+    told = ["--plan", str(tiny), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        scaling_study.main([*told, "--data", "nowhere.extxyz"])
+    assert "there is no file nowhere.extxyz" in capsys.readouterr().err
+    few = tmp_path / "few.extxyz"
+    write(few, frames.emt_frames(5))
+    with pytest.raises(SystemExit, match="of 5 frames only"):
+        scaling_study.main([*told, "--data", str(few)])
+    with pytest.raises(SystemExit, match="begun"):
+        scaling_study.main(told)
+
+
+def test_crystals_are_written_all_or_none(tiny, tmp_path, monkeypatch):
+    out, written = tmp_path / "out", []
+
+    def interrupted(path, *args, **more):
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write(path, *args, **more)
+
+    monkeypatch.setattr(scaling_study, "study", lambda plan, out: sys.exit("begun"))
+    monkeypatch.setattr(runs, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scaling_study.main(["--plan", str(tiny), "--out", str(out)])
+    with pytest.raises(SystemExit, match="begun"):
+        scaling_study.main(["--plan", str(tiny), "--out", str(out)])
+    found = sorted(path.name for path in (out / "crystals").iterdir())
+    assert found == ["2.extxyz", "3.extxyz", "4.extxyz"]
 
 
 def test_the_larger_plan_is_a_plan():

@@ -28,24 +28,31 @@ FOLDER = Path(__file__).parent / "scaling"
 LABELS = {"forces": "error of force components (eV/Å)", "energy": "error of energy (eV/atom)"}
 
 
-def keep_to(plan: Plan, data: Path | None, only: Sequence[str], out: Path) -> None:
-    """Refuse to go on with a study under other settings; only seeds and epochs may be added."""
+def begin(plan: Plan, data: Path | None, only: Sequence[str], out: Path) -> None:
+    """Write crystals and settings, once; refuse to go on with a study under other settings.
+
+    Only seeds and epochs may be added.
+    """
     told = {**asdict(plan), "data": str(data), "only": list(only)}
     told = {key: value for key, value in told.items() if key not in ("seeds", "epochs")}
     file = out / "settings.json"
     if file.exists() and json.loads(file.read_text(encoding="utf-8")) != told:
         raise SystemExit(f"{out} holds a study under other settings. Name another folder by --out.")
+    crystals_for(plan, data, only, out / "crystals")
+    # Settings are kept once there are crystals: a plan that asks for too many may be mended.
     file.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def crystals_for(plan: Plan, data: Path | None, only: Sequence[str], folder: Path) -> None:
-    """Write the crystals of a study, once."""
+    """Write the crystals of a study, once, all or none."""
     if folder.exists():
         return
     largest = max([*plan.crystals, plan.base["crystals"]])
     needed = round(1.3 * (largest + 5 * plan.validation))
     frames = emt_frames(needed) if data is None else frames_of(data, only)
-    write_crystals(split(frames, largest, plan.validation), plan, folder)
+    partial = folder.with_suffix(".partial")
+    write_crystals(split(frames, largest, plan.validation), plan, partial)
+    partial.replace(folder)
 
 
 def study(plan: Plan, out: Path) -> list[Point]:
@@ -69,18 +76,31 @@ def study(plan: Plan, out: Path) -> list[Point]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a study; leave points.json, laws.json, table.md and a picture."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    introduction, examples, more = __doc__.split("\n\n", 2)
+    parser = argparse.ArgumentParser(
+        description=f"{introduction}\n\n{more}",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--data", type=Path, help="frames with energies and forces (EMT if none)")
     parser.add_argument("--only", nargs="+", default=[], metavar="Si", help="elements to keep")
-    parser.add_argument("--plan", type=Path, default=FOLDER / "quick.toml")
-    parser.add_argument("--out", type=Path, default=Path("runs/scaling"))
-    parser.add_argument("--quantity", choices=LABELS, default="forces")
+    parser.add_argument(
+        "--plan", type=Path, default=FOLDER / "quick.toml", help="what is varied (quick.toml)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/scaling"), help="for all results (runs/scaling)"
+    )
+    parser.add_argument(
+        "--quantity", choices=LABELS, default="forces", help="whose errors are drawn (forces)"
+    )
     parser.add_argument("--floor", action="store_true", help="fit a floor to each law, too")
     asked = parser.parse_args(arguments)
+    for name, file in (("--plan", asked.plan), ("--data", asked.data)):
+        if file is not None and not file.is_file():
+            parser.error(f"{name}: there is no file {file}")
     plan = read_plan(asked.plan)
     asked.out.mkdir(parents=True, exist_ok=True)
-    keep_to(plan, asked.data, asked.only, asked.out)
-    crystals_for(plan, asked.data, asked.only, asked.out / "crystals")
+    begin(plan, asked.data, asked.only, asked.out)
     points = study(plan, asked.out)
     laws = laws_of(plan, points, asked.quantity, floor=asked.floor)
     draw(plan, points, laws, asked.out / "study.png", LABELS[asked.quantity], asked.quantity)
