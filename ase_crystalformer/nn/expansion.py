@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-FARTHEST = 80.0
-"""Exponent at which Gaussians are cut off, at 2e-35: smaller numbers slow float32 down fourfold."""
+from ase_crystalformer.nn.radial import FARTHEST
 
 
 class Expansion(nn.Module):
