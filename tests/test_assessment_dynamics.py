@@ -1,13 +1,13 @@
 """Energy is kept as velocity Verlet keeps it, and what is not kept is seen."""
 
+import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from assessed import copper_at_rest
 
-from ase_crystalformer.assessment import (
-    dynamics,
-)
+from ase_crystalformer.assessment import dynamics
+from ase_crystalformer.errors import BadStructure
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +59,39 @@ def test_wrong_forces_drift_and_explode(copper):
     torn = trajectory(copper, calculator=Pushed(5.0))
     assert torn.exploded
     assert torn.picoseconds < 0.3
+
+
+class Torn(Pushed):
+    """EMT, but after some steps there is no energy."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.asked = getattr(self, "asked", 0) + 1
+        if self.asked > 30:
+            self.results["energy"] = float("nan")
+
+
+def test_an_energy_that_is_no_number_is_an_explosion(copper):
+    torn = trajectory(copper, calculator=Torn(0.0))
+    assert torn.exploded
+    assert np.isfinite([torn.drift, torn.wander, torn.mean_temperature]).all()
+
+
+def test_a_potential_that_refuses_what_has_become_of_a_crystal_has_exploded(copper):
+    class Refusing(Pushed):
+        def calculate(self, atoms=None, *more):
+            super().calculate(atoms, *more)
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked > 30:
+                raise BadStructure("Atoms on top of each other.")
+
+    assert trajectory(copper, calculator=Refusing(0.0)).exploded
+
+
+def test_a_crystal_the_potential_refuses_at_once_has_not_exploded(copper):
+    class Stranger(Pushed):
+        def calculate(self, atoms=None, *more):
+            raise BadStructure("Never seen.")
+
+    with pytest.raises(BadStructure, match="Never seen"):
+        trajectory(copper, calculator=Stranger(0.0))

@@ -24,6 +24,7 @@ from ase_crystalformer.assessment.statistics import (
 )
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.errors import BadStructure
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -63,7 +64,7 @@ class Run:
         drift: Slope of the total energy by time, meV/atom/ps.
         wander: Root mean square deviation of the total energy from that slope, meV/atom.
         picoseconds: How long it went.
-        exploded: Whether it was stopped for its heat.
+        exploded: Whether it was stopped for its heat, or since the potential refused to go on.
     """
 
     temperature: float
@@ -104,6 +105,9 @@ def run(
         temperature: About which to settle, K.
         options: Length and step.
         seed: Of the velocities.
+
+    Raises:
+        BadStructure: The potential has no energy for the crystal as it is.
     """
     from ase import units
     from ase.md.verlet import VelocityVerlet
@@ -113,27 +117,46 @@ def run(
     start = 2 * temperature
     moving.set_velocities(thermal_velocities(moving, start, np.random.default_rng(seed)))
     dynamics = VelocityVerlet(moving, timestep=options.femtoseconds * units.fs)
-    times, energies, heat = [], [], []
-    steps = round(1000 * options.picoseconds / options.femtoseconds)
-    exploded = False
-    for _ in dynamics.irun(steps):
-        if dynamics.nsteps % options.every:
-            continue
-        times.append(dynamics.nsteps * options.femtoseconds / 1000)
-        energies.append(moving.get_total_energy() / len(moving))
-        heat.append(moving.get_temperature())
-        exploded = not heat[-1] < EXPLOSION * start or not np.isfinite(energies[-1])
-        if exploded:
-            break
-    drift, wander = _line(np.array(times), np.array(energies))
+    readings, exploded = _watched(moving, dynamics, options, EXPLOSION * start)
+    times, energies, heat = np.transpose(readings)
+    drift, wander = _line(times, energies)
     return Run(
         temperature=temperature,
-        mean_temperature=float(np.mean(heat[len(heat) // 2 :])),
+        mean_temperature=float(heat[len(heat) // 2 :].mean()),
         drift=drift,
         wander=wander,
-        picoseconds=times[-1],
+        picoseconds=float(times[-1]),
         exploded=exploded,
     )
+
+
+def _watched(
+    moving: "Atoms", dynamics: Any, options: Options, hottest: float
+) -> tuple[list[tuple[float, float, float]], bool]:
+    """Move; read time in ps, energy in eV/atom and heat in K; say whether atoms flew apart."""
+    readings: list[tuple[float, float, float]] = []
+    steps = round(1000 * options.picoseconds / options.femtoseconds)
+    try:
+        for _ in dynamics.irun(steps):
+            if dynamics.nsteps % options.every:
+                continue
+            time = dynamics.nsteps * options.femtoseconds / 1000
+            readings.append((time, *_energy_and_heat(moving)))
+            if readings[-1][2] >= hottest:
+                return readings, True
+    except BadStructure:
+        # A potential may refuse what has become of a crystal, but not how it began.
+        if not readings:
+            raise
+        return readings, True
+    return readings, False
+
+
+def _energy_and_heat(moving: "Atoms") -> tuple[float, float]:
+    energy, heat = moving.get_total_energy() / len(moving), moving.get_temperature()
+    if not np.isfinite([energy, heat]).all():
+        raise BadStructure(f"The energy is {energy} eV/atom, the temperature {heat} K.")
+    return float(energy), float(heat)
 
 
 def thermal_velocities(
