@@ -52,6 +52,33 @@ def test_swapping_is_guided_and_goes_on_where_it_stopped(run, tmp_path):
     assert [crystal.symbols.count("Au") for crystal in last] == [4, 4]
 
 
+def test_fewer_steps_than_one_look_takes_are_refused_before_anything_runs(run, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(SWAP, "--steps", 3, "--every", 4)
+    assert "--steps is 3 and --every is 4" in capsys.readouterr().err
+    assert not (tmp_path / "chain.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere.cif"], "nowhere.cif"),
+        (["--resume"], "holds no chain"),
+        (["--temperatures", 300, -5], "a positive number"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(run, arguments, told):
+    with pytest.raises(SystemExit, match=told):
+        run(SWAP, *arguments, "--steps", 1, "--every", 1)
+
+
+def test_a_single_chain_has_a_mean_and_no_error(run, tmp_path):
+    run(LEARN, "--size", 2, "--shells", 1, "--rounds", 1, "--chains", 1, "--steps", 2)
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["energy (eV/site)"].notna().all()
+    assert table["error (eV/site)"].isna().all()
+
+
 @pytest.mark.parametrize("program", [SWAP, LEARN])
 def test_help_has_an_example(run, capsys, program):
     with pytest.raises(SystemExit, match="0"):

@@ -55,12 +55,13 @@ def square(size: int) -> Atoms:
 def summary(name: str, chain: MonteCarlo, energies: Any, moves: int) -> dict[str, Any]:
     """One row: means over the second half, errors from the scatter of independent chains."""
     per_chain = np.array(energies)[len(energies) // 2 :].mean(axis=0) / chain.states.shape[1]
+    several = len(per_chain) > 1
     return {
         "model": name,
         "accepted (%)": 100 * chain.acceptance,
         "moves per exact energy": moves,
         "energy (eV/site)": per_chain.mean(),
-        "error (eV/site)": per_chain.std(ddof=1) / np.sqrt(len(per_chain)),
+        "error (eV/site)": per_chain.std(ddof=1) / np.sqrt(len(per_chain)) if several else np.nan,
     }
 
 

@@ -22,6 +22,7 @@ from ase.calculators.emt import EMT
 from ase.io import read, write
 
 from ase_crystalformer import CrystalformerCalculator, MonteCarlo, Occupations, SpinLattice
+from ase_crystalformer.errors import CrystalformerError
 
 CALCULATORS = {
     "emt": EMT,
@@ -47,7 +48,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (0)")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/chain.npz")
     parser.add_argument("--out", type=Path, default=Path("swap_results"))
-    return parser.parse_args()
+    given = parser.parse_args()
+    if not 1 <= given.every <= given.steps:
+        parser.error(
+            f"--steps is {given.steps} and --every is {given.every}; one step or more lie between "
+            "two looks, and there is one look at least"
+        )
+    return given
 
 
 def random_alloy(seed: int) -> Atoms:
@@ -63,14 +70,22 @@ def chain_of(atoms: Atoms, alloy: Occupations, given: argparse.Namespace) -> Mon
     if given.guide:
         cheap = Occupations(atoms, CALCULATORS[given.guide]())
         guided = {"effective": cheap.energy, "inner": given.moves}
-    temperatures = np.array(given.temperatures)
+    temperatures = np.array(given.temperatures, dtype=float)
     states = alloy.states(chains=len(temperatures))
     return MonteCarlo(states, alloy.energy, alloy.move, temperatures, seed=given.seed, **guided)
 
 
 def main() -> None:
-    """Sample, and say how ordered the alloy is."""
+    """Sample; say what is wrong in a sentence."""
     given = read_arguments()
+    try:
+        sample(given)
+    except (CrystalformerError, OSError) as error:
+        raise SystemExit(f"Error: {error}") from error
+
+
+def sample(given: argparse.Namespace) -> None:
+    """Sample, and say how ordered the alloy is."""
     given.out.mkdir(parents=True, exist_ok=True)
     atoms = read(given.structure) if given.structure else random_alloy(given.seed)
     alloy = Occupations(atoms, CALCULATORS[given.calculator]())
