@@ -161,7 +161,9 @@ def _of_all_leaves(
     )
     forces, virial = _of_edges(of_edges, graph)
     moment = graph.positions[:, :, None] * of_atoms[:, None, :]
-    total = (graph.cell.mT @ of_cell).index_add(0, graph.crystal, moment)
+    # A plain sum: where precision is mixed, a matrix product would be short.
+    of_strain = (graph.cell[:, :, :, None] * of_cell[:, :, None]).sum(1)
+    total = of_strain.index_add(0, graph.crystal, moment)
     return forces - of_atoms, _per_volume(virial + (total + total.mT) / 2, graph)
 
 

@@ -132,7 +132,7 @@ class GatedNodes(nn.Module):
         message = message * self.gate(query, key)
         if weight is not None:
             message = message * weight[:, None]
-        total = torch.zeros_like(x).index_add(0, receiver, message)
+        total = message.new_zeros(x.shape).index_add(0, receiver, message)
         return functional.softplus(x + self.last_norm(self.out(total)))
 
     def _hidden(
