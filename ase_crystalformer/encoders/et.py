@@ -139,15 +139,15 @@ class Surroundings(nn.Module):
 
 
 class Layer(nn.Module):
-    """One update of scalars and vectors by attention over neighbours."""
+    """One update of scalars and vectors by attention over neighbours; the first has no vectors."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, first: bool) -> None:
         super().__init__()
         width, self.heads = config.width, config.heads
         self.norm = nn.LayerNorm(width)
         self.atom = nn.Linear(width, 5 * width)
         self.radial = nn.Linear(config.basis, 4 * width)
-        self.vector = nn.Linear(width, 3 * width, bias=False)
+        self.vector = nn.Identity() if first else nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, 3 * width)
 
     def forward(
@@ -228,11 +228,11 @@ class Readout(nn.Module):
         x = functional.silu(self.first_hidden(torch.cat([x, length], dim=1)))
         x, gate = self.first_out(x).chunk(2, dim=1)
         v = self.first_vector(v) * gate[:, None]
-        length = self._length(self.second_length(v))
-        hidden = torch.cat([functional.silu(x), length], dim=1)
+        hidden = torch.cat([functional.silu(x), self._length(self.second_length(v))], dim=1)
         return functional.silu(self.second_hidden(hidden))
 
     def _length(self, v: Float[Tensor, "atoms 3 channels"]) -> Float[Tensor, "atoms channels"]:
+        v = v.to(torch.promote_types(v.dtype, torch.float32))  # short, the rounding would be zero
         return (v.square().sum(1) + self.rounding**2).sqrt() - self.rounding
 
 
@@ -251,7 +251,7 @@ class EquivariantTransformer(Encoder):
         self.radial = ExponentialBasis(config.basis, config.cutoff, matched=not paper)
         self.atoms = ElementEmbedding(config.elements, config.width)
         self.around = Surroundings(config)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(Layer(config, i == 0) for i in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         self.readout = Readout(config)
         self._initialise()
