@@ -223,10 +223,11 @@ class CrystalModel(nn.Module):
         told = describe_encoder(self.encoder)
         if "mixer" in told:
             raise ValueError(f"{self.card.name!r} has a mixer already: {told['mixer']}.")
-        new = deepcopy(self)
-        mixed = make_encoder(self.encoder_name, told["config"], mixer)
-        mixed.to(self.device, self.dtype).local = new.encoder
-        new.encoder = mixed
+        with torch.inference_mode(False):  # Else a copy made inside it could never give forces.
+            new = deepcopy(self)
+            mixed = make_encoder(self.encoder_name, told["config"], mixer)
+            mixed.to(self.device, self.dtype).local = new.encoder
+            new.encoder = mixed
         return new.train(self.training)
 
     def save(self, path: str | Path) -> Path:

@@ -83,7 +83,8 @@ def shared_model(
 ) -> CrystalModel:
     """Return a model to predict with: bundled ones are loaded once, a given one is copied."""
     if isinstance(model, CrystalModel):
-        return prepared(deepcopy(model), device, dtype)
+        with torch.inference_mode(False):  # Else a copy made inside it could never give forces.
+            return prepared(deepcopy(model), device, dtype)
     path = find_model(model)
     if path.parent == WEIGHTS:
         return _loaded_once(path, str(chosen_device(device)), dtype)

@@ -358,3 +358,11 @@ def test_forces_inside_inference_mode_are_the_same(crystal, calc):
     with torch.inference_mode():
         inside = crystal.get_forces()
     assert np.array_equal(inside, usual)
+
+
+def test_a_model_given_inside_inference_mode_has_the_same_forces(crystal, calc):
+    usual, model = crystal.get_forces(), tiny_potential()
+    with torch.inference_mode():
+        crystal.calc = calculator(model)
+        inside = crystal.get_forces()
+    assert np.array_equal(inside, usual)

@@ -57,6 +57,12 @@ def test_a_new_mixer_changes_no_bit(plain, crystals):
     assert again.head.reference.dtype == torch.float64
 
 
+def test_a_mixer_added_in_inference_mode_can_be_differentiated_through(plain, wurtzite):
+    with torch.inference_mode():
+        again = plain.with_mixer(MIXER)
+    assert again.predict([wurtzite])[0]["forces"].any()
+
+
 def test_a_mixer_that_has_learned_changes_energies_and_forces(plain, mixed, wurtzite):
     assert largest_change(mixed.predict([wurtzite]), plain.predict([wurtzite])) > 1e-3
 
