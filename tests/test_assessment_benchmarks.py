@@ -97,7 +97,9 @@ def test_the_command_tells_tables_and_what_failed(data, tmp_path, monkeypatch):
     assert "V0 error, median absolute" in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["Cu", "Ni"]
     assert (tmp_path / "evaluation" / "equation-of-state" / "summary.json").is_file()
-    (tmp_path / "broken.py").write_text("class Broken:\n    pass\n")
+    (tmp_path / "broken.py").write_text(
+        "class Broken:\n    def get_potential_energy(self, atoms):\n        return atoms.broken\n"
+    )
     told[1] = "broken:Broken"
     done = CliRunner().invoke(app, [*told, "-o", "other"])
     assert done.exit_code == 1
@@ -111,6 +113,11 @@ def test_the_command_tells_tables_and_what_failed(data, tmp_path, monkeypatch):
         (["elasticity", "--data", ".", "--set", "steps"], "KEY=VALUE"),
         (["elasticity", "--data", ".", "--set", "stepz=1"], "stepz"),
         (["elasticity", "--data", "."], "elasticity.extxyz.gz"),
+        (["elasticity", "--data", ".", "--split", "val"], "--split"),
+        (["mine.extxyz", "--count", "3"], "--count"),
+        (["mine.extxyz", "--set", "steps=3"], "--set"),
+        (["mine.extxyz", "--data", "."], "--data"),
+        (["mine.extxyz", "--seed", "1"], "--seed"),
     ],
 )
 def test_misuse_of_a_benchmark_is_told(arguments, told, tmp_path, monkeypatch):

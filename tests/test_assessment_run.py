@@ -129,14 +129,35 @@ def test_an_interrupt_loses_one_crystal(tmp_path):
     assert len(rest.asked) == 7 - done
 
 
+def test_a_line_cut_within_a_letter_is_left_out(tmp_path):
+    go(Counting(), tmp_path, count=2)
+    with (tmp_path / "rows.jsonl").open("ab") as file:
+        file.write('{"id": "Cu", "error": "10 Å'.encode()[:-1])
+    assert len(go(Counting(), tmp_path).rows) == 7
+
+
+def test_settings_that_hold_are_not_written_again(tmp_path):
+    go(Counting(), tmp_path, count=1)
+    settings = tmp_path / "settings.json"
+    settings.chmod(0o400)
+    before = settings.stat().st_mtime_ns
+    go(Counting(), tmp_path, count=2)
+    assert settings.stat().st_mtime_ns == before
+
+
+def test_a_seed_below_zero_is_refused(tmp_path):
+    with pytest.raises(BadRecipe, match="seed is -1"):
+        go(Counting(), tmp_path, seed=-1)
+
+
 def test_results_of_other_settings_are_not_mixed(tmp_path):
     go(Counting(), tmp_path, count=1)
-    with pytest.raises(BadRecipe, match="another options"):
+    with pytest.raises(BadRecipe, match=r"results with scale = 1.0, not 2.0"):
         go(Counting(), tmp_path, options={"scale": 2.0})
-    with pytest.raises(BadRecipe, match="another seed"):
+    with pytest.raises(BadRecipe, match="seed = 0, not 1"):
         go(Counting(), tmp_path, seed=1)
     other = Candidate(calculator=Counting(), identity={"model": "other"})
-    with pytest.raises(BadRecipe, match="another model"):
+    with pytest.raises(BadRecipe, match="model = 'counting', not 'other'"):
         assess(COUNTED, other, tmp_path, tmp_path, progress=False)
 
 
@@ -154,6 +175,12 @@ def test_a_small_draw_is_taken_evenly_from_all_strata(tmp_path):
     for seed in range(3):
         report = go(Counting(), tmp_path / str(seed), strata, count=2, seed=seed)
         assert "Al" in report.rows
+
+
+def test_a_draw_smaller_than_the_number_of_strata_favours_none(tmp_path):
+    strata = replace(COUNTED, stratum=lambda crystal: crystal.id)
+    found = [go(Counting(), tmp_path / f"{n}", strata, count=2, seed=n).rows for n in range(6)]
+    assert len(set().union(*found)) > 4
 
 
 def test_no_data_is_told(tmp_path):
@@ -184,6 +211,8 @@ def test_any_ase_calculator_is_built_from_its_name():
         ("nowhere.at_all:EMT", "no module 'nowhere'"),
         ("ase.calculators.emt:Emt", "no callable 'Emt'"),
         ("defalt", "Did you mean 'default'"),
+        ("ase.build:bulk", "needs arguments"),
+        ("builtins:dict", "dict, which is no ASE calculator"),
     ],
 )
 def test_a_calculator_that_is_not_there_is_told(name, told):

@@ -1,6 +1,8 @@
 """Any potential as an ASE calculator: a model of this package, or a factory named by its module."""
 
+import inspect
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -35,17 +37,37 @@ def candidate(name: str, *, device: str = "auto", dtype: Precision = "float32") 
         dtype: For models of this package.
 
     Raises:
-        UnknownName: There is no such model, module or factory.
+        UnknownName: There is no such model, module or factory, or it makes no calculator.
         NoForces: The model is no potential.
     """
     if FACTORY.fullmatch(name):
-        return Candidate(calculator=_factory(name)(), identity={"model": name})
+        return Candidate(calculator=_made_by(name), identity={"model": name})
     from ase_crystalformer.calculator import CrystalformerCalculator
 
     calculator = CrystalformerCalculator(name, property_model=None, device=device, dtype=dtype)
     told = calculator.parameters
     identity = {"model": name, "sha256": told["sha256"], "dtype": dtype}
     return Candidate(calculator=calculator, identity=identity)
+
+
+def _made_by(name: str) -> Any:
+    factory = _factory(name)
+    with suppress(ValueError):  # of some that are not written in Python
+        signature = inspect.signature(factory)
+        try:
+            signature.bind()
+        except TypeError as error:
+            raise UnknownName(
+                f"{name}{signature} needs arguments ({error}). Name a callable that needs none, "
+                "such as a function of your own."
+            ) from error
+    made = factory()
+    if not hasattr(made, "get_potential_energy"):
+        raise UnknownName(
+            f"{name} returned a {type(made).__name__}, which is no ASE calculator. Give "
+            "package.module:factory, where factory() returns one."
+        )
+    return made
 
 
 def _factory(name: str) -> Any:

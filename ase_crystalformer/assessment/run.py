@@ -68,7 +68,8 @@ def assess(
         progress: Show a bar.
 
     Raises:
-        BadRecipe: An option is unknown or wrong, or ``out`` holds results of other settings.
+        BadRecipe: An option is unknown or wrong, the seed is negative, or ``out`` holds results of
+            other settings.
         MissingData: A data set is not in the folder.
         MissingExtra: A library the benchmark needs is not installed.
     """
@@ -79,6 +80,8 @@ def assess(
         "seed": seed,
         "options": asdict(chosen),
     }
+    if seed < 0:
+        raise BadRecipe(f"{benchmark.name}: seed is {seed}; zero or a positive number is needed.")
     crystals = list(draw(benchmark, data, chosen, count or benchmark.count, seed))
     _open(out, settings)
     with (out / ROWS).open("a", encoding="utf-8") as file:
@@ -126,7 +129,7 @@ def draw(
     strata: dict[str, list[LabelledCrystal]] = {}
     for number in np.random.default_rng(seed).permutation(len(crystals)):
         strata.setdefault(benchmark.stratum(crystals[number]), []).append(crystals[number])
-    in_turn = chain.from_iterable(zip_longest(*(strata[name] for name in sorted(strata))))
+    in_turn = chain.from_iterable(zip_longest(*strata.values()))
     return islice((crystal for crystal in in_turn if crystal is not None), count)
 
 
@@ -147,7 +150,8 @@ def read_rows(benchmark: Benchmark, out: Path) -> tuple[dict[str, Any], dict[str
 
 def _whole_lines(path: Path) -> Iterable[dict[str, Any]]:
     """Read JSON lines; one cut off by an interrupt is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # A letter of several bytes may be cut, too.
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
@@ -158,17 +162,28 @@ def _open(out: Path, settings: dict[str, Any]) -> None:
     """Make the folder, or make sure that its results are of the same settings."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / SETTINGS
-    if path.is_file():
-        _end_line(out / ROWS)
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before != json.loads(json.dumps(settings, default=str)):
-            changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
-            raise BadRecipe(
-                f"{out} holds results with another {', '.join(changed)}. Choose another folder "
-                "with --out, or remove it."
-            )
-    text = json.dumps(settings, indent=1, ensure_ascii=False, default=str)
-    path.write_text(text + "\n", encoding="utf-8")
+    if not path.is_file():
+        text = json.dumps(settings, indent=1, ensure_ascii=False, default=str)
+        path.write_text(text + "\n", encoding="utf-8")
+        return
+    _end_line(out / ROWS)
+    before = _flat(json.loads(path.read_text(encoding="utf-8")))
+    now = _flat(json.loads(json.dumps(settings, default=str)))
+    changed = [
+        f"{name} = {before.get(name)!r}, not {now.get(name)!r}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise BadRecipe(
+            f"{out} holds results with {'; '.join(changed)}. Choose another folder with --out, or "
+            "remove it."
+        )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Put options beside the other settings."""
+    return {**settings, **settings["options"], "options": None}
 
 
 def _end_line(path: Path) -> None:

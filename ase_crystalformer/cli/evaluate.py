@@ -83,10 +83,24 @@ def evaluate(  # noqa: PLR0913  two ways to judge share a verb
     A benchmark writes rows.jsonl crystal by crystal, then summary.json and plot.png. Cut off, it
     goes on where it was; a crystal that fails is named, and the others are done.
     """
-    if dataset in BENCHMARKS.split(", ") and not Path(dataset).exists():
+    judged = dataset in BENCHMARKS.split(", ") and not Path(dataset).exists()
+    if judged:
+        unused: dict[str, Any] = {"--split": split != "test"}
+    else:
+        unused = {"--data": data, "--count": count, "--seed": seed, "--set": settings}
+    _refuse(dataset, unused, judged=judged)
+    if judged:
         _benchmark(model, dataset, data, count, seed, settings or [], out, device)
     else:
         _labelled(model, Path(dataset), split, out or Path("evaluation"), device)
+
+
+def _refuse(dataset: str, unused: dict[str, Any], *, judged: bool) -> None:
+    """Refuse options that would change nothing."""
+    for name, given in unused.items():
+        if given:
+            kind = "a benchmark" if judged else f"no benchmark (those are {BENCHMARKS})"
+            raise typer.BadParameter(f"{dataset} is {kind}, drop it.", param_hint=name)
 
 
 def _labelled(model: str, dataset: Path, split: str, out: Path, device: str) -> None:
