@@ -9,6 +9,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from assessed import labelled
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from ase_crystalformer.assessment import BENCHMARKS, forces, mlearn
@@ -97,6 +98,9 @@ def test_the_command_tells_tables_and_what_failed(data, tmp_path, monkeypatch):
     assert "V0 error, median absolute" in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["Cu", "Ni"]
     assert (tmp_path / "evaluation" / "equation-of-state" / "summary.json").is_file()
+    for _ in range(2):  # a folder of that name, such as that of the results, is not in the way
+        done = CliRunner().invoke(app, [*told, "--set", "points=5", "-o", "equation-of-state"])
+        assert done.exit_code == 0, done.output
     (tmp_path / "broken.py").write_text(
         "class Broken:\n    def get_potential_energy(self, atoms):\n        return atoms.broken\n"
     )
@@ -171,6 +175,15 @@ def test_forces_that_symmetry_forbids_are_not_counted():
     by = {(one.group, one.name): one for one in forces.summarise([row])}
     assert by["Cu", "force MAE"].value is None
     assert by["Cu", "stress MAE"].value > 0
+
+
+@pytest.mark.parametrize("by_element", [{}, {"Cu": forces.Deviation(n=3)}])
+def test_forces_that_are_all_zero_or_none_can_be_drawn(by_element):
+    row = forces.Row(source="here", elements=["Cu"], forces=by_element, stress=None)
+    figure = Figure()
+    forces.draw(figure, [row])
+    figure.draw_without_rendering()
+    assert len(figure.axes) == 2
 
 
 def test_a_constant_of_energy_is_no_error(rng):

@@ -248,7 +248,7 @@ def draw(figure: "Figure", rows: Sequence[Row]) -> None:
         parity(axes, [getattr(row.found, name) for row in rows], reference, what)
     right.scatter([atomic_numbers[row.element] for row in rows], [row.nu for row in rows], s=8)
     right.axhline(GOOD_NU, color="black", linewidth=0.8)
-    right.set(xlabel="atomic number", ylabel="ν (line: good)", yscale="log")
+    right.set(xlabel="atomic number", ylabel="ν (below the line: good)", yscale="log")
 
 
 def _crystals(data: Path, _: Options) -> Iterable[LabelledCrystal]:

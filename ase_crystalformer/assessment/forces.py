@@ -109,10 +109,15 @@ def draw(figure: "Figure", rows: Sequence[Row]) -> None:
     by_element = [[r.forces[e] for r in rows if e in r.forces] for e in elements]
     for axes, names, groups in ((left, sources, by_source), (right, elements, by_element)):
         sums = [pooled(group) for group in groups]
-        axes.bar(names, [one.label / one.n for one in sums], color="0.85", label="mean force")
-        axes.bar(names, [one.absolute / one.n for one in sums], width=0.5, label="mean error")
-        axes.tick_params(axis="x", rotation=90, labelsize=6)
-        axes.set(ylabel="eV/Å")
+        axes.grid(axis="x", color="0.9", linewidth=0.7)
+        labels = [one.label / one.n for one in sums]
+        errors = [one.absolute / one.n for one in sums]
+        axes.plot(names, labels, "_", color="0.4", markersize=9, mew=1.5, label="of labels")
+        axes.plot(names, errors, "o", color="C0", markersize=4, label="of errors")
+        axes.tick_params(axis="x", rotation=90, labelsize=7)
+        scale = "log" if max([*labels, *errors], default=1) > 0 else "linear"
+        axes.set(ylabel="mean size of components (eV/Å)", yscale=scale)
+        axes.set_axisbelow(True)
     right.legend()
 
 

@@ -41,7 +41,8 @@ def evaluate(  # noqa: PLR0913  two ways to judge share a verb
         str,
         typer.Argument(
             metavar="DATASET",
-            help=f"A packed set, a file of labelled crystals, or a benchmark: {BENCHMARKS}.",
+            help=f"A packed set, a file of labelled crystals, or a benchmark: {BENCHMARKS}. "
+            "A file of such a name is ./NAME.",
             show_default=False,
         ),
     ],
@@ -83,7 +84,7 @@ def evaluate(  # noqa: PLR0913  two ways to judge share a verb
     A benchmark writes rows.jsonl crystal by crystal, then summary.json and plot.png. Cut off, it
     goes on where it was; a crystal that fails is named, and the others are done.
     """
-    judged = dataset in BENCHMARKS.split(", ") and not Path(dataset).exists()
+    judged = dataset in BENCHMARKS.split(", ")
     if judged:
         unused: dict[str, Any] = {"--split": split != "test"}
     else:
