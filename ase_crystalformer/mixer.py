@@ -36,6 +36,11 @@ class MixerConfig:
     def __post_init__(self) -> None:
         if not self.reach > 0:
             raise ValueError(f"reach is {self.reach}; a positive number of Å is needed.")
+        if min(self.heads, self.channels, self.features) < 1:
+            raise ValueError(
+                f"heads, channels and features are {self.heads}, {self.channels} and "
+                f"{self.features}; each is one or more."
+            )
         if self.channels % self.heads:
             raise ValueError(
                 f"heads must divide channels; {self.heads} do not divide {self.channels}."

@@ -223,6 +223,8 @@ def test_a_recipe_adds_a_mixer_to_the_model_it_starts_from(packed, tmp_path):
         ({"reech": 3.0}, r"mixer\.reech: .*Did you mean 'reach'"),
         ({"reach": -1.0}, r"mixer: reach is -1\.0; a positive number"),
         ({"heads": 3}, r"mixer: heads must divide channels; 3 do not divide 32"),
+        ({"heads": 0}, r"mixer: heads, channels and features are 0, 32 and 4; each is one or more"),
+        ({"features": -1}, r"are 4, 32 and -1; each is one or more"),
         ({"heads": "two"}, r"mixer\.heads: .*integer.*'two'"),
     ],
 )

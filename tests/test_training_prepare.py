@@ -44,6 +44,20 @@ def test_frames_that_follow_each_other_are_set_aside_in_runs(tmp_path):
         assert np.ptp(numbers) == len(numbers) - 1
 
 
+def test_a_set_packed_for_another_fold_is_refused(tmp_path):
+    target = ["formation_energy_per_cell"]
+    for _ in range(2):
+        packed(tmp_path, "matbench_perovskites", targets=target, data={"fold": 1})
+    with pytest.raises(BadRecipe, match=r"data\.fold is 2, but .* was packed for fold 1"):
+        packed(tmp_path, "matbench_perovskites", targets=target, data={"fold": 2})
+
+
+def test_a_source_without_folds_is_refused_and_leaves_nothing_behind(tmp_path):
+    with pytest.raises(BadRecipe, match=r"data\.fold is 1, but no crystal of 'monbtaw' has a fold"):
+        packed(tmp_path, "monbtaw", energy={}, data={"fold": 1})
+    assert parts(packed(tmp_path, "monbtaw", energy={})).total() > 0
+
+
 @pytest.mark.parametrize("fold", [-1, 5, "first"])
 def test_there_are_five_folds(tmp_path, fold):
     with pytest.raises(BadRecipe, match="fold"):

@@ -58,6 +58,7 @@ def pack(
     *,
     labels: Sequence[str],
     by_symmetry: bool = False,
+    fold: int | None = None,
 ) -> list[str]:
     """Build every graph once and write the set; return a line for each crystal left out, and why.
 
@@ -67,6 +68,7 @@ def pack(
         folder: Where to; replaced as a whole when all is written.
         labels: Which scalar labels to keep; NaN where a crystal has none.
         by_symmetry: Keep one atom per orbit (no forces then).
+        fold: The official fold that is its test part, if it was split by folds; remembered.
     """
     folder = Path(folder)
     partial = folder.with_name(folder.name + ".partial")
@@ -91,6 +93,7 @@ def pack(
     meta = {
         "rule": rule_dict(rule),
         "by_symmetry": by_symmetry,
+        "fold": fold,
         "labels": list(labels),
         "names": {key: list(values) for key, values in names.items()},
         "fields": {name: [kind, list(shape)] for name, (kind, shape) in kinds.items()},

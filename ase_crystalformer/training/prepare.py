@@ -23,7 +23,8 @@ def prepare(recipe: Recipe) -> PackedCrystals:
     A set without a validation part gets 5 % set aside, chosen by name and seed.
 
     Raises:
-        BadRecipe: There is neither a packed set nor a source, or the set has another graph.
+        BadRecipe: There is neither a packed set nor a source, or the set has another graph or was
+            split by another fold.
     """
     encoder = _encoder(recipe)
     folder = recipe.data.packed
@@ -31,11 +32,17 @@ def prepare(recipe: Recipe) -> PackedCrystals:
         labels = list(recipe.targets) or ["energy"]
         symmetric = bool(recipe.targets) and encoder.claims.orbits is True
         left_out = pack(
-            crystals_of(recipe), encoder.rule, folder, labels=labels, by_symmetry=symmetric
+            crystals_of(recipe),
+            encoder.rule,
+            folder,
+            labels=labels,
+            by_symmetry=symmetric,
+            fold=recipe.data.fold,
         )
         for line in left_out:
             LOGGER.warning("Left out %s", line)
     packed = PackedCrystals(folder)
+    _check_fold(packed, recipe.data.fold)
     check_rule(packed, encoder, f"encoder {recipe.encoder!r} as configured in [model]")
     if packed.meta["by_symmetry"] and not recipe.targets:
         raise BadRecipe(
@@ -43,6 +50,17 @@ def prepare(recipe: Recipe) -> PackedCrystals:
             "data.packed, and data.source to pack it from."
         )
     return packed
+
+
+def _check_fold(packed: PackedCrystals, fold: int | None) -> None:
+    """Refuse a set whose test part is another fold; what was packed long ago does not say."""
+    was = packed.meta.get("fold", fold)
+    if fold is not None and was != fold:
+        raise BadRecipe(
+            f"data.fold is {fold}, but {packed.folder} was packed for "
+            f"{'no fold' if was is None else f'fold {was}'}. Name another folder in data.packed "
+            "for each fold, and data.source to pack it from."
+        )
 
 
 def check_rule(packed: PackedCrystals, encoder: Encoder, whose: str) -> None:
@@ -91,7 +109,15 @@ def _in_parts(recipe: Recipe) -> Iterator[LabelledCrystal]:
 
     crystals, seed = _source(recipe), recipe.seed
     if recipe.data.fold is not None:
-        yield from split_by_fold(crystals, recipe.data.fold, seed=seed)
+        found = split_by_fold(crystals, recipe.data.fold, seed=seed)
+        first = next(found, None)
+        if first is None:
+            raise BadRecipe(
+                f"data.fold is {recipe.data.fold}, but no crystal of {recipe.data.source!r} has a "
+                "fold. Only MatBench sets have them; leave fold out."
+            )
+        yield first
+        yield from found
     elif recipe.data.source in RUNS:
         yield from split_by_block(crystals, seed)
     else:
