@@ -111,6 +111,15 @@ def test_few_atoms_are_enough_to_fit(hashes):
     assert hashes.projection.isfinite().all()
 
 
+@pytest.mark.parametrize("atoms", [1, 4])
+def test_atoms_that_are_all_the_same_cannot_be_told_apart(hashes, atoms):
+    """As they are in most crystals of one element: bits would be made of rounding."""
+    before = {name: value.clone() for name, value in hashes.state_dict().items()}
+    with pytest.raises(ValueError, match="the same features"):
+        hashes.fit(torch.randn(1, 12, dtype=torch.float64).expand(atoms, 12))
+    assert all(torch.equal(value, before[name]) for name, value in hashes.state_dict().items())
+
+
 def test_every_weight_of_hashed_attention_learns(hashes, batch):
     x = features(batch).requires_grad_()
     hashes(

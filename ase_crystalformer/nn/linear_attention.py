@@ -31,6 +31,9 @@ from torch.nn import functional
 
 from ase_crystalformer.nn.slots import CrystalSlots
 
+ALIKE = 1e-5
+"""Difference of queries, whose length is one, that may be rounding."""
+
 
 def bits_of(score: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Sign of a score, never zero, with the slope of the score between -1 and 1."""
@@ -92,8 +95,16 @@ class HashAttention(nn.Module):
             nearest: How many of the most similar atoms to each shall share its bits, and how many
                 of the least similar shall not.
             most: Learn from this many atoms at most, evenly chosen.
+
+        Raises:
+            ValueError: All atoms are the same.
         """
         query = _evenly(self._queries(x), most)
+        if (query - query[0]).abs().amax((0, 2)).min() < ALIKE:
+            raise ValueError(
+                f"All {len(x)} atoms have the same features; there is nothing for bits to tell "
+                "apart. Give atoms of several elements or surroundings."
+            )
         self.anchor.copy_(_evenly(query, self.anchor.shape[1]).transpose(0, 1))
         kernel = self._compare(query)
         self.mean.copy_(kernel.mean(0))
