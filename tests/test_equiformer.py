@@ -351,3 +351,9 @@ def test_mixed_precision_is_close(wurtzite, kind):
         found.append((invariant, forces_and_stress(invariant[:, 0].sum(), graph)[0]))
     for full, mixed in zip(*found, strict=True):
         assert (full - mixed).abs().max() < 0.2 * full.abs().max()
+
+
+@pytest.mark.parametrize("mode", ["smooth", "paper"])
+def test_one_block_cannot_tell_left_from_right(mode):
+    encoder = Equiformer(replace(SMALL, mode=mode, handed=True, blocks=1))
+    check(randomised(encoder.double()), "reflection")

@@ -11,7 +11,7 @@ from ase_crystalformer.encoders.gatr import PUBLISHED, Config, GATr
 from ase_crystalformer.neighbours import Radius, build
 from ase_crystalformer.nn.attention import fading_softmax, fading_softmax_of_blocks
 from ase_crystalformer.nn.blocks import EdgeBlocks
-from ase_crystalformer.testing import randomised
+from ase_crystalformer.testing import check, randomised
 
 SMALL = Config(width=6, multivectors=4, heads=2, blocks=2, basis=5, cutoff=4.0)
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -252,3 +252,15 @@ def test_a_hand_shows_in_projective_points_alone(crystal):
         with torch.no_grad():
             change = (encoder(crystal).invariant - encoder(mirrored).invariant).abs().max()
         assert change > 1e-6 if seen else change < 1e-12
+
+
+@pytest.mark.parametrize("law", ["orbits", "reflection"])
+@pytest.mark.parametrize(
+    ("algebra", "mode"), [("euclidean", "smooth"), ("euclidean", "paper"), ("projective", "smooth")]
+)
+def test_one_block_claims_what_it_keeps(algebra, mode, law):
+    """Nothing that a sender tells in the first block has a direction yet.
+
+    Published values are left out: laws need an answer from the lattice they are blind to.
+    """
+    check(encoder_of(replace(SMALL, algebra=algebra, mode=mode, blocks=1)), law)

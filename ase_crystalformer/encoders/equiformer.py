@@ -294,6 +294,6 @@ def _claims(config: Config) -> Claims:
     smooth, mirror = Claims().smooth, Claims().reflection
     if config.mode == "paper":
         smooth = Broken(because="edges end abruptly at the cutoff")
-    if config.handed:
+    if config.handed and config.blocks > 1:
         mirror = Broken(because="odd couplings tell mirror images apart")
     return Claims(orbits=TURNED, smooth=smooth, reflection=mirror)

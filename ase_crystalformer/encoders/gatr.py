@@ -264,8 +264,8 @@ class GATr(Encoder):
         self.smooth = config.mode == "smooth"
         self.rule = Radius(config.cutoff)
         self.claims = Claims(
-            reflection=ORIENTED if config.algebra == "projective" else True,
-            orbits=TURNED,
+            reflection=ORIENTED if config.algebra == "projective" and config.blocks > 1 else True,
+            orbits=TURNED if config.blocks > 1 else True,
             smooth=True if self.smooth else ABRUPT,
         )
         self.embedding = ElementEmbedding(config.elements, config.width)
