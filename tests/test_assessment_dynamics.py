@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from assessed import copper_at_rest
@@ -32,6 +33,13 @@ def test_energy_wanders_by_the_square_of_the_step(copper):
 def test_temperatures_settle_about_the_one_asked_for(copper):
     found = trajectory(copper, picoseconds=1.0, femtoseconds=4.0, length=5.0)
     assert found.mean_temperature == pytest.approx(300, rel=0.2)
+
+
+def test_atoms_start_at_exactly_a_temperature_and_the_crystal_at_rest(rng):
+    atoms = bulk("CuAu", "cesiumchloride", a=3.2).repeat(2)
+    atoms.set_velocities(dynamics.thermal_velocities(atoms, 500.0, rng))
+    assert atoms.get_temperature() == pytest.approx(500)
+    assert atoms.get_momenta().sum(axis=0) == pytest.approx(0, abs=1e-9)
 
 
 class Pushed(Calculator):

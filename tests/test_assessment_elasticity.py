@@ -1,5 +1,6 @@
 """Elastic constants agree with energies, with symmetry and with Cauchy."""
 
+import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
@@ -35,6 +36,19 @@ def test_moduli_are_those_of_the_cubic_constants(copper):
     assert row.shear == pytest.approx((voigt + reuss) / 2, rel=1e-3)
     assert row.stable
     assert (row.bulk_reference, row.shear_reference) == (100.0, 50.0)
+
+
+def test_averages_are_those_of_hill_where_voigt_and_reuss_differ():
+    layered = bulk("Cu", "fcc", a=3.87, cubic=True)
+    layered.symbols[[0, 1]] = "Au"
+    told = elasticity.Options(fmax=0.005)
+    row = elasticity.measure(EMT(), labelled(layered, bulk_modulus=1.0, shear_modulus=1.0), told)
+    relax_in_place(layered, EMT(), fmax=told.fmax, steps=told.steps)
+    stiff = elasticity.elastic_tensor(layered, EMT(), told)[0] / GPA
+    soft = np.linalg.inv(stiff)
+    voigt, reuss = stiff[:3, :3].mean(), 1 / soft[:3, :3].sum()
+    assert voigt > 1.001 * reuss
+    assert row.bulk == pytest.approx((voigt + reuss) / 2, rel=1e-6)
 
 
 def test_pair_forces_obey_cauchy():

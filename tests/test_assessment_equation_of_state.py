@@ -6,8 +6,9 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.eos import EquationOfState
-from assessed import argon, equation
+from assessed import argon, equation, labelled
 
+from ase_crystalformer.assessment import equation_of_state
 from ase_crystalformer.assessment.equation_of_state import Curve, epsilon, fit, nu
 from ase_crystalformer.errors import BadStructure
 from ase_crystalformer.units import GPA
@@ -60,6 +61,16 @@ def test_a_minimum_far_from_the_reference_is_found():
 def test_a_crystal_that_flies_apart_has_no_equation_of_state():
     with pytest.raises(BadStructure, match="No minimum"):
         equation(LennardJones(sigma=6.0, epsilon=1.0, rc=6.5), bulk("Ar", "fcc", a=3.0))
+
+
+def test_reference_volumes_are_of_the_cell_and_volumes_found_of_an_atom():
+    atoms = bulk("Cu", "fcc", a=3.6, cubic=True)
+    curve = equation(EMT(), atoms)
+    labels = {"bulk_modulus": curve.bulk, "bulk_modulus_derivative": curve.derivative}
+    crystal = labelled(atoms, "Cu-X/FCC", volume=4 * curve.volume, **labels)
+    row = equation_of_state.measure(EMT(), crystal, equation_of_state.Options())
+    assert row.nu == pytest.approx(0, abs=1e-9)
+    assert row.element == "Cu"
 
 
 def test_nu_weighs_volume_bulk_modulus_and_derivative():

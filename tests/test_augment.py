@@ -9,6 +9,7 @@ from ase_crystalformer.graph import edge_vectors
 from ase_crystalformer.heads import EnergyHead, forces_and_stress
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.testing import randomised
+from ase_crystalformer.training import batches
 from ase_crystalformer.training.augment import orthogonal, turned
 from ase_crystalformer.training.config import EnergyLoss
 from ase_crystalformer.training.module import Fitting
@@ -149,6 +150,19 @@ def test_training_batches_are_turned_anew_and_others_not(potential, tmp_path, se
     packed = PackedCrystals(potential)
     judged = packed.batch(packed.where("val"))[0].vector[0]
     assert seen["validation_step"][0] == judged.tolist()
+
+
+def test_every_step_turns_by_other_matrices(potential, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        batches, "orthogonal", lambda *told: drawn.append(orthogonal(*told)) or drawn[-1]
+    )
+    recipe = potential_recipe(
+        potential, data={"augment": True}, optim={"epochs": 3, "budget": 10**6}
+    )
+    fit(recipe, tmp_path, progress=False)
+    firsts = torch.stack([matrices[0] for matrices in drawn])
+    assert len(firsts) == len(firsts.unique(dim=0)) == 3
 
 
 class Stopped(Exception):
