@@ -21,8 +21,13 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read, write
 
-from ase_crystalformer import CrystalformerCalculator, MonteCarlo, Occupations, SpinLattice
-from ase_crystalformer.errors import CrystalformerError
+from ase_crystalformer import (
+    CrystalformerCalculator,
+    CrystalformerError,
+    MonteCarlo,
+    Occupations,
+    SpinLattice,
+)
 
 CALCULATORS = {
     "emt": EMT,
@@ -80,7 +85,7 @@ def main() -> None:
     given = read_arguments()
     try:
         sample(given)
-    except (CrystalformerError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"Error: {error}") from error
 
 
