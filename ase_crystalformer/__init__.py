@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ase_crystalformer.calculator import CrystalformerCalculator
+    from ase_crystalformer.errors import CrystalformerError
     from ase_crystalformer.featurizer import CrystalformerFeaturizer
     from ase_crystalformer.model import CrystalModel
     from ase_crystalformer.monte_carlo.driver import MonteCarlo
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CrystalModel",
     "CrystalformerCalculator",
+    "CrystalformerError",
     "CrystalformerFeaturizer",
     "DoubleExchange",
     "MonteCarlo",
@@ -37,6 +39,7 @@ __all__ = [
 _HOMES = {
     "CrystalModel": "model",
     "CrystalformerCalculator": "calculator",
+    "CrystalformerError": "errors",
     "CrystalformerFeaturizer": "featurizer",
     "DoubleExchange": "monte_carlo.lattice",
     "MonteCarlo": "monte_carlo.driver",
