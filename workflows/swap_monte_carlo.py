@@ -85,7 +85,7 @@ def main() -> None:
     given = read_arguments()
     try:
         sample(given)
-    except (ValueError, OSError) as error:
+    except (CrystalformerError, OSError) as error:
         raise SystemExit(f"Error: {error}") from error
 
 
