@@ -57,6 +57,12 @@ def test_senseless_arguments_are_refused(wrong):
         SpinLattice(bulk("Fe"), **wrong)
 
 
+@pytest.mark.parametrize("temperature", [0.0, -300.0, np.nan])
+def test_electrons_have_a_temperature(temperature):
+    with pytest.raises(ValueError, match="temperature is"):
+        DoubleExchange(SpinLattice(bulk("Fe")), temperature)
+
+
 def test_states_are_unit_vectors_without_preference():
     states = SpinLattice(bulk("Fe").repeat(4)).states(chains=100, seed=3)
     np.testing.assert_allclose(np.linalg.norm(states, axis=-1), 1)

@@ -123,6 +123,9 @@ class DoubleExchange:
         hopping: :math:`t`, eV.
         coupling: :math:`J`, eV.
         chemical_potential: :math:`\mu`, eV; zero fills half the levels of a bipartite lattice.
+
+    Raises:
+        ValueError: The temperature is not positive.
     """
 
     def __init__(
@@ -134,6 +137,8 @@ class DoubleExchange:
         coupling: float = 1.0,
         chemical_potential: float = 0.0,
     ) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature} K; a positive number is needed.")
         self.kT = kB * temperature
         self.coupling, self.chemical_potential = coupling, chemical_potential
         self._hops = np.kron(-hopping * lattice.bonds[0].numpy(), np.eye(2))
