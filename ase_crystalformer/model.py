@@ -31,7 +31,7 @@ from ase_crystalformer.heads import (
 )
 from ase_crystalformer.mixer import describe_encoder, make_encoder
 from ase_crystalformer.model_file import read_model_file, write_model_file
-from ase_crystalformer.neighbours import build
+from ase_crystalformer.neighbours import Radius, build
 from ase_crystalformer.quantities import Quantities, energy_quantities, property_quantities
 from ase_crystalformer.targets import Target
 
@@ -133,6 +133,20 @@ class CrystalModel(nn.Module):
                 "elements (its card lists them). Use another model, or train one on them."
             )
 
+    def check_smooth(self) -> None:
+        """Refuse to take derivatives of an energy that jumps.
+
+        Raises:
+            NoForces: saying what is not smooth.
+        """
+        smooth = self.encoder.claims.smooth
+        if not isinstance(self.encoder.rule, Radius) or smooth is not True:
+            because = getattr(smooth, "because", "pairs come and go at once")
+            raise NoForces(
+                f"The energy of {self.card.name!r} is not smooth ({because}), so its forces "
+                "would be wrong. Use a model whose encoder is in smooth mode."
+            )
+
     def forward(self, graph: CrystalGraph) -> dict[str, Tensor]:
         """Raw head outputs of a property model, per target (crystals, outputs)."""
         assert isinstance(self.head, PropertyHead)
@@ -151,13 +165,16 @@ class CrystalModel(nn.Module):
         """Energy of every crystal in float64, with forces and stress if asked.
 
         Raises:
-            NoForces: if this is a property model.
+            NoForces: if this is a property model, or derivatives are asked of one that is not
+                smooth.
         """
         if not isinstance(self.head, EnergyHead):
             raise NoForces(
                 f"{self.card.name!r} predicts {', '.join(t.name for t in self.targets)}; it has no "
                 "energy, forces or stress. Use a potential, e.g. 'default'."
             )
+        if derivatives:
+            self.check_smooth()
         with torch.inference_mode(False), torch.set_grad_enabled(derivatives):
             graph = graph.recorded()
             leaf = with_leaves(graph, self.encoder, record=derivatives)

@@ -12,7 +12,6 @@ import torch
 from ase_crystalformer.errors import NoForces, unknown_name
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import model_paths, read_card
-from ase_crystalformer.neighbours import Radius
 from ase_crystalformer.units import UNITS
 
 #: Where bundled models lie.
@@ -111,13 +110,7 @@ def shared_potential(
             f"{name!r} predicts {', '.join(target.name for target in found.targets)}; it has no "
             "energy, forces or stress. Use predict(), or give it as property_model."
         )
-    smooth = found.encoder.claims.smooth
-    if not isinstance(found.encoder.rule, Radius) or smooth is not True:
-        because = getattr(smooth, "because", "pairs come and go at once")
-        raise NoForces(
-            f"The energy of {name!r} is not smooth ({because}), so its forces would be wrong. "
-            "Use a model whose encoder is in smooth mode."
-        )
+    found.check_smooth()
     return found
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from torch.nn.functional import layer_norm
 
 from ase_crystalformer.calculator import CrystalformerCalculator
@@ -168,5 +169,7 @@ def test_hashed_attention_has_no_forces():
     model = CrystalModel("ecoformer", {"mode": "paper"}, energy_scale="none")
     with pytest.raises(NoForces, match="a bit is a step"):
         CrystalformerCalculator(model)
+    with pytest.raises(NoForces, match="a bit is a step"):
+        model.predict([bulk("Cu")])
     smooth = CrystalModel("ecoformer", {}, energy_scale="none")
     assert CrystalformerCalculator(smooth).model is not None

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ase_crystalformer.data.packed import PackedCrystals
-from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.errors import BadRecipe, NoForces
 from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.mixer import MixedEncoder
 from ase_crystalformer.model import Card, CrystalModel
@@ -74,6 +74,10 @@ def _new_potential(
     summary = FITTED if is_force_only(energy) else ""
     card = Card(name=recipe.name, summary=summary, elements=elements_seen(packed, own))
     model = _new_model(recipe, card, energy_scale=scale)
+    try:
+        model.check_smooth()
+    except NoForces as error:
+        raise BadRecipe(f"[energy] asks for forces, but: {error}") from error
     assert isinstance(model.head, EnergyHead)
     fit_references(model.head, packed, own)
     return model
