@@ -1,6 +1,7 @@
 """Attention over all atoms, sums first, from 64 to 10,648 atoms; and over pairs, while they fit."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +25,10 @@ SIDES = (2, 3, 5, 8, 11)
 #: No more atoms than this in pairs, and in the whole potential.
 MOST_PAIRS, MOST_WHOLE = 1000, 1000
 
+#: Å, widths of the Gaussian of the distance: that of a new mixer, and twice as much. The number of
+#: waves is three volumes over the third power of it.
+REACHES = (MixerConfig().reach, 2 * MixerConfig().reach)
+
 WIDTH = 128
 
 Attend = Callable[[], tuple[Tensor, Tensor]]
@@ -33,15 +38,16 @@ def run(effort: Effort) -> list[Row]:
     """Attend and differentiate, in growing crystals; then ask what a mixer costs a potential."""
     rows: list[Row] = []
     sides = SIDES[:1] if effort.small else SIDES
-    for compared in (_smooth, _hashed, _whole):
+    usual, wide = (partial(_smooth, reach=reach) for reach in REACHES)
+    for compared in (usual, wide, _hashed, _whole):
         for side in sides:
             rows += compared(side, effort)
     return rows
 
 
-def _smooth(side: int, effort: Effort) -> list[Row]:
+def _smooth(side: int, effort: Effort, *, reach: float) -> list[Row]:
     """Smooth attention of a mixer of usual size, and its slopes."""
-    config = MixerConfig()
+    config = MixerConfig(reach=reach)
     x, positions, cell = _crystal(side)
     layer = PlaneWaveAttention(WIDTH, config.channels, config.heads, config.features)
     periodic, crystal = torch.ones(1, 3, dtype=torch.bool), torch.zeros(len(x), dtype=torch.int64)
@@ -60,7 +66,7 @@ def _smooth(side: int, effort: Effort) -> list[Row]:
         weight = query @ key.mT * _gaussian(places, cell, config.reach)
         return _with_slopes(_mean(layer, weight, x), places)
 
-    case = f"smooth attention over {len(x):,} atoms, with its slopes"
+    case = f"smooth attention, {reach:g} Å wide, over {len(x):,} atoms, with its slopes"
     return _compare(case, {"plane waves": waves, "pairs": pairs}, len(x), effort)
 
 
