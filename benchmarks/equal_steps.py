@@ -84,10 +84,11 @@ def pack_once(chosen: Recipe) -> None:
     if not (folder / "meta.json").is_file():
         source = crystals_of(replace(chosen, seed=0))
         labels = list(chosen.targets) or ["energy"]
-        pack(source, Radius(TOLD["cutoff"]), folder, labels=labels)
-        judges = (crystal for crystal in crystals_of(replace(chosen, seed=0)))
-        turned = (turn(crystal) for crystal in judges if crystal.split == "val")
-        pack(turned, Radius(TOLD["cutoff"]), turned_folder(chosen), labels=labels)
+        rule, fold = Radius(TOLD["cutoff"]), chosen.data.fold
+        pack(source, rule, folder, labels=labels, fold=fold)
+        again = crystals_of(replace(chosen, seed=0))
+        turned = (turn(crystal) for crystal in again if crystal.split == "val")
+        pack(turned, rule, turned_folder(chosen), labels=labels, fold=fold)
 
 
 def turned_folder(chosen: Recipe) -> Path:
