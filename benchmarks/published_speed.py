@@ -21,6 +21,7 @@ from ase_crystalformer.graph import CrystalGraph, collate
 from ase_crystalformer.heads import EnergyHead, forces_and_stress
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.neighbours import Nearest, build
+from ase_crystalformer.nn.bonds import bonds
 from ase_crystalformer.nn.harmonics import harmonics
 from ase_crystalformer.targets import TARGETS
 from ase_crystalformer.training.objective import PropertyObjective
@@ -191,10 +192,11 @@ def _lift(effort: Effort) -> list[Row]:
         torch.manual_seed(0)
         lift = ecomformer.Lift(config).requires_grad_(requires_grad=False)
         x = torch.randn(graph.atoms, config.scalars)
-        edge = torch.randn(graph.edges, config.width)
+        bond = bonds(graph.receiver, graph.sender, graph.image)
+        edge = torch.randn(int(bond.max()) + 1, config.width)
     unit = torch.nn.functional.normalize(graph.vector, dim=1)
     weight = torch.ones(graph.edges)
-    near = ecomformer.Directions(edge, harmonics(unit, 2), weight, graph)
+    near = ecomformer.Directions(edge, bond, harmonics(unit, 2), weight, graph)
     items = (graph.edges, "edges")
     ways = [
         Way(name="weights on atoms", run=partial(lift, x, near), read=_numbers, items=items),
@@ -214,7 +216,8 @@ def lift_by_edges(
 ) -> ecomformer.Directed:
     """Write out a matrix for every edge, act with it on the sender, and couple; as published."""
     graph, weights = near.graph, lift.weights
-    matrix = weights.last(weights.hidden(near.edge)).unflatten(1, weights.shape)
+    edge = near.edge.index_select(0, near.bond)
+    matrix = weights.last(weights.hidden(edge)).unflatten(1, weights.shape)
     sent = torch.bmm(x.index_select(0, graph.sender)[:, None], matrix)[:, 0] * x.shape[1] ** -0.5
     scalar, vector, tensor = (sent * near.weight[:, None]).split(lift.sizes, dim=1)
     parts = (

@@ -39,7 +39,8 @@ def products(dtype):
 def directions(graph, features):
     unit = torch.nn.functional.normalize(graph.vector, dim=1)
     weight = 1 / (1 + graph.vector.norm(dim=1))
-    return Directions(features, harmonics(unit, 2), weight, graph)
+    bond = torch.arange(graph.edges)
+    return Directions(features, bond, harmonics(unit, 2), weight, graph)
 
 
 def clebsch_gordan(left, right, out, like):

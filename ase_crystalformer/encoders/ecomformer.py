@@ -27,6 +27,7 @@ from ase_crystalformer.encoders.base import AtomFeatures, Broken, Claims, Encode
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Nearest, Radius
 from ase_crystalformer.nn.blocks import EdgeBlocks
+from ase_crystalformer.nn.bonds import bonds, mean_of_bonds
 from ase_crystalformer.nn.elements import ElementEmbedding, ElementProperties
 from ase_crystalformer.nn.expansion import Expansion
 from ase_crystalformer.nn.gated import GatedNodes, RowNorm
@@ -97,10 +98,11 @@ class Directed:
 class Directions:
     """What both tensor products need to know of the edges; computed once.
 
-    ``weight`` is that of each edge in the sum over neighbours.
+    ``weight`` is that of each edge in the sum over neighbours; an edge and its reverse are a bond.
     """
 
-    edge: Float[Tensor, "edges width"]
+    edge: Float[Tensor, "bonds width"]
+    bond: Int[Tensor, " edges"]
     angular: Float[Tensor, "edges 8"]
     weight: Float[Tensor, " edges"]
     graph: CrystalGraph
@@ -150,7 +152,7 @@ class Lift(nn.Module):
         slot = blocks.spread_index(order)  # empty slots repeat an edge, with no weight
         taken = (blocks.edge < graph.edges).view_as(slot)
         weight = near.weight[slot].masked_fill(~taken, 0.0) * x.shape[1] ** -0.5
-        hidden = self.weights.hidden(near.edge).index_select(0, slot.flatten())
+        hidden = self.weights.hidden(near.edge).index_select(0, near.bond[slot].flatten())
         message = self._messages(x, hidden.unflatten(0, slot.shape), blocks)
         message = (message * weight[..., None]).flatten(0, 1)
         angular = near.angular.index_select(0, slot.flatten())
@@ -200,7 +202,7 @@ class Lower(nn.Module):
         z = self._along(x, near)
         z = z * (near.weight * z.shape[1] ** -0.5)[:, None]
         blocks = EdgeBlocks.build(graph.receiver, graph.atoms, BLOCK)
-        hidden = blocks.spread(self.weights.hidden(near.edge), 0.0)
+        hidden = blocks.spread(self.weights.hidden(near.edge)[near.bond], 0.0)
         total = blocks.sum_outer(blocks.spread(z, 0.0), hidden, graph.atoms)
         plain = z.new_zeros(graph.atoms, z.shape[1]).index_add(0, graph.receiver, z)
         plain = plain @ self.weights.shift()
@@ -275,15 +277,16 @@ class EComFormer(Encoder):
 
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         distance = norm(graph.vector)
-        edge = self.lengths(-0.75 / distance)
+        bond = bonds(graph.receiver, graph.sender, graph.image)
+        edge = self.lengths(-0.75 / mean_of_bonds(distance, bond))
         weight, share = self._weights(graph, distance)
         angular = harmonics(graph.vector / distance[:, None], 2)
         ends = (graph.receiver, graph.sender)
         first, *rest = self.nodes
-        x = first(self.atoms(graph.species), edge, *ends, weight)
-        x = self.directed(x, Directions(edge, angular, share, graph))
+        x = first(self.atoms(graph.species), edge, *ends, weight, bond)
+        x = self.directed(x, Directions(edge, bond, angular, share, graph))
         for layer in rest:
-            x = layer(x, edge, *ends, weight)
+            x = layer(x, edge, *ends, weight, bond)
         return AtomFeatures(x)
 
     def _weights(

@@ -117,17 +117,19 @@ class GatedNodes(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "atoms width"],
-        edge: Float[Tensor, "edges width"],
+        edge: Float[Tensor, "bonds width"],
         receiver: Int[Tensor, " edges"],
         sender: Int[Tensor, " edges"],
         weight: Float[Tensor, " edges"] | None = None,
+        bond: Int[Tensor, " edges"] | None = None,
     ) -> Float[Tensor, "atoms width"]:
+        """Update the atoms; ``bond`` says which row of ``edge`` is that of each edge."""
         y = self.first_norm(x)
         query = self.query(y).index_select(0, receiver)
         ends = (receiver, sender)
-        key = self.key_network(self._hidden(self.key_network, self.key(y), edge, ends))
+        key = self.key_network(self._hidden(self.key_network, self.key(y), (edge, bond), ends))
         message = self.message_network(
-            self._hidden(self.message_network, self.value(y), edge, ends)
+            self._hidden(self.message_network, self.value(y), (edge, bond), ends)
         )
         message = message * self.gate(query, key)
         if weight is not None:
@@ -139,13 +141,16 @@ class GatedNodes(nn.Module):
         self,
         network: PartedNetwork,
         nodes: Float[Tensor, "atoms width"],
-        edge: Float[Tensor, "edges width"],
+        edges: tuple[Float[Tensor, "bonds width"], Int[Tensor, " edges"] | None],
         ends: tuple[Int[Tensor, " edges"], Int[Tensor, " edges"]],
     ) -> Float[Tensor, "edges width"]:
         """First layer of a network of receiver, sender and edge."""
+        edge, bond = edges
         own = functional.linear(nodes, network.part(0), network.first.bias)
         other = functional.linear(nodes, network.part(1))
         hidden = chained(edge, self.edge, network.part(2))
+        if bond is not None:
+            hidden = hidden.index_select(0, bond)
         hidden += own.index_select(0, ends[0])
         hidden += other.index_select(0, ends[1])
         return hidden
