@@ -5,10 +5,10 @@ Complexity", NeurIPS 2022, arXiv:2209.09004.
 
 The publication is about images: queries and keys are hashed to a few bits, so that attention needs
 no pairs. ``paper`` mode takes this attention as published (``nn.linear_attention``, which also says
-what the released code does otherwise; ``fit_hashes`` chooses hashes by features, on request). It knows nothing of places; what atoms know of their
-surroundings comes from a sum over neighbours before it, which is ours: plain continuous filters.
-A bit is a step, so that features jump as atoms move: this mode has no forces, and is for
-properties.
+what the released code does otherwise; ``fit_hashes`` chooses hashes by features, on request). It
+knows nothing of places; what atoms know of their surroundings comes from a sum over neighbours
+before it, which is ours: plain continuous filters. A bit is a step, so that features jump as atoms
+move: this mode has no forces, and is for properties.
 
 ``smooth`` mode is for potentials. It keeps the idea, positive features whose sums over all atoms
 come first, and replaces the bits by softplus. A Gaussian of the distance joins them, as a sum over

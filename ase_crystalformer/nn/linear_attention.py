@@ -17,8 +17,8 @@ to one.
 A sign has no slope. Learning pretends that it is the clipped identity (straight through), so that
 anchors, projection and queries train with everything else. ``HashAttention.fit`` draws them anew
 from features, as the publication does at intervals, and as training from a recipe does not: bits
-are to tell the most similar atoms from the least. It finds them one after the other by eigenvectors, where the publication descends
-gradients.
+are to tell the most similar atoms from the least. It finds them one after the other by
+eigenvectors, where the publication descends gradients.
 
 Source: Liu et al., NeurIPS 2022, arXiv:2209.09004; kernel-based supervised hashing of Liu et al.,
 CVPR 2012.
