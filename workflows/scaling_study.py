@@ -6,7 +6,7 @@
 
 Transformers that know rotations and a plain one that sees crystals turned at random are trained
 side by side, and power laws are fitted to their errors. What is varied, and who takes part, says a
-plan: ``scaling/quick.toml`` (seven minutes of one core), ``scaling/large.toml`` (for a GPU). Every
+plan: ``scaling/quick.toml`` (six minutes of one core), ``scaling/large.toml`` (for a GPU). Every
 run is written to ``points.json`` as it ends; started again, the study goes on where it was, also
 with more seeds or epochs in its plan.
 """

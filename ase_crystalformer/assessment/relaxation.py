@@ -40,7 +40,7 @@ class Options:
 
     Attributes:
         rattle: Spread of the displacement of every coordinate, Å.
-        strain: Spread of every component of a random strain.
+        strain: Spread of a random strain along each axis; shears spread by 0.7 of it.
         fmax: Largest force left, eV/Å.
         steps: Steps after which to give up.
     """
