@@ -154,7 +154,8 @@ def layers(parts):
         "linear": MultivectorLinear(parts, (4, 5), (4, 5)),
         "published norm": MultivectorNorm(parts, joint=True),
         "norm": MultivectorNorm(parts, joint=False),
-        "products": MultivectorProducts(parts, (4, 5)),
+        "products": MultivectorProducts(parts, (4, 5), joins=False),
+        "joins": MultivectorProducts(parts, (4, 5), joins=True),
     }
 
 
@@ -176,6 +177,8 @@ def transformation_error(layer, x, s, pair):
         ("norm", 1, 1, 0, True),
         ("products", 1, 1, 0, True),
         ("products", 1, 2, 0, True),
+        ("joins", 1, 2, 0, True),
+        ("joins", 1, 1, 0, False),
         ("linear", 2, 1, 0.7, True),
         ("linear", 2, 2, 0.7, True),
         ("published norm", 2, 2, 0.7, True),

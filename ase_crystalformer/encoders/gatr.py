@@ -19,7 +19,7 @@ multivector, which multiplies the value from the right, again as four sums per h
     - \lambda |\langle q_i - k_j \rangle_1 - r_{ij}|^2 \bigr),
 
 with s and t scalar queries and keys; f, g and the basis b are ours. Every grade has the parity of
-its products of vectors, so that mirror images are alike; joins do not respect it and are left out.
+its products of vectors, so that mirror images are alike; ``joins`` are not, and must be asked for.
 
 ``paper`` mode has the norms as published and attention that ends abruptly. Its projective values
 know distances by translation only, which cancels in a Bravais lattice: atoms of copper see nothing
@@ -59,7 +59,7 @@ CITATION = """@inproceedings{brehmer2023geometric,
 }"""
 
 TURNED = Broken(because="multivectors of a sender would have to be turned along with it")
-ORIENTED = Broken(because="every atom is a point of one orientation, and joins tell its two hands")
+ORIENTED = Broken(because="joins, and atoms that are points, have an orientation")
 ABRUPT = Broken(because="attention ends abruptly at the cutoff, and clamped norms have kinks")
 
 NORMALISER = {"smooth": 0.1, "paper": 1e-3}
@@ -85,6 +85,7 @@ class Config:
         heads: Attention heads; they share keys and values.
         blocks: Blocks of attention and geometric products.
         basis: Functions a distance is expanded in; not in the published model.
+        joins: Half of the products are joins, as they always are in the projective algebra.
         elements: Largest atomic number.
     """
 
@@ -96,6 +97,7 @@ class Config:
     heads: int = 8
     blocks: int = 4
     basis: int = 16
+    joins: bool = False
     elements: int = 98
 
     @property
@@ -128,9 +130,7 @@ class Surroundings:
     basis: Float[Tensor, "blocks basis size"]
     fade: Float[Tensor, "blocks size"]
 
-    def spread(
-        self, atoms: Float[Tensor, "atoms features"]
-    ) -> Float[Tensor, "blocks size features"]:
+    def spread(self, atoms: Float[Tensor, "atoms _"]) -> Float[Tensor, "blocks size _"]:
         """Look up a row for the sender in every slot."""
         return atoms.index_select(0, self.sender).unflatten(0, self.fade.shape)
 
@@ -243,7 +243,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm = MultivectorNorm(config.parts, joint=config.mode == "paper")
         self.attention = Attention(config)
-        self.products = MultivectorProducts(config.parts, config.channels)
+        self.products = MultivectorProducts(config.parts, config.channels, config.joins)
 
     def forward(self, x: Multivector, s: Scalars, near: Surroundings) -> Features:
         y, t = self.attention(*self.norm(x, s), near)
@@ -259,12 +259,12 @@ class GATr(Encoder):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.config = config
-        self.width = config.width
+        self.config, self.width = config, config.width
         self.smooth = config.mode == "smooth"
         self.rule = Radius(config.cutoff)
+        handed = config.joins or config.parts == 2
         self.claims = Claims(
-            reflection=ORIENTED if config.algebra == "projective" and config.blocks > 1 else True,
+            reflection=ORIENTED if handed and config.blocks > 1 else True,
             orbits=TURNED if config.blocks > 1 else True,
             smooth=True if self.smooth else ABRUPT,
         )

@@ -244,17 +244,20 @@ class MultivectorNorm(nn.Module):
 class MultivectorProducts(nn.Module):
     r"""Bend multivectors by products of one another, and by a gate.
 
-    Geometric products of pairs of channels, in the projective algebra half of them joins, are mixed
-    and multiplied by the GELU of their own scalar component. Scalars go through a GELU alongside.
+    Geometric products of pairs of channels, with ``joins`` half of them joins, are mixed and
+    multiplied by the GELU of their own scalar component. Scalars go through a GELU alongside.
     A join is multiplied by the weight of a reference point, here the one of the row, which is one.
 
     Args:
         parts: 1 in the Euclidean algebra, 2 in the projective one.
         channels: Multivectors and scalars that come in and leave; in between are twice as many.
+        joins: Join half of the channels of Euclidean multivectors, too; joins turn their sign under
+            reflection.
     """
 
-    def __init__(self, parts: int, channels: tuple[int, int]) -> None:
+    def __init__(self, parts: int, channels: tuple[int, int], joins: bool) -> None:
         super().__init__()
+        self.joins = joins or parts == 2
         many, scalars = channels
         self.factors = MultivectorLinear(parts, channels, (4 * many, 0))
         self.mix = MultivectorLinear(parts, (2 * many, scalars), (2 * many, 2 * scalars))
@@ -264,7 +267,7 @@ class MultivectorProducts(nn.Module):
         self, x: Multivector, s: Float[Tensor, "rows scalars"]
     ) -> tuple[Multivector, Float[Tensor, "rows scalars"]]:
         left, right = self.factors(x, s)[0].chunk(2, dim=3)
-        if x.shape[2] == 1:
+        if not self.joins:
             y = geometric_product(left, right)
         else:
             (a, b), (c, d) = left.chunk(2, dim=3), right.chunk(2, dim=3)

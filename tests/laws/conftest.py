@@ -32,6 +32,7 @@ SMALL = {
 
 #: Further flavours worth a run of their own.
 FLAVOURS = {
+    "gatr-joins": ("gatr", {"joins": True}),
     "gatr-projective": ("gatr", {"algebra": "projective"}),
     "crystalformer-angular": ("crystalformer", {"norm": True, "degree": 3}),
     "crystalformer-mixed": ("crystalformer", {"mixer": {"reach": 1.5, "heads": 2}}),
