@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.packed import PackedCrystals, pack
@@ -12,6 +13,8 @@ from ase_crystalformer.data.readers import load
 from ase_crystalformer.neighbours import Radius
 from ase_crystalformer.testing.crystals import diamond, perovskite, rattled, rocksalt, wurtzite
 from ase_crystalformer.training.config import Recipe, check_recipe
+from ase_crystalformer.training.module import Fitting
+from ase_crystalformer.training.run import fit
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -104,3 +107,23 @@ def labels_of(packed: PackedCrystals, name: str) -> np.ndarray:
     """One label of the training crystals that have it."""
     labels = packed.label(name)[packed.where("train")]
     return labels[~np.isnan(labels)]
+
+
+class Stopped(Exception):
+    """The machine went down."""
+
+
+def broken_and_resumed(recipe, folder, monkeypatch, *, after):
+    """Stop a run after some steps, and go on with it."""
+    step = Fitting.training_step
+
+    def broken(self, batch, number):
+        if self.trainer.global_step == after:
+            raise Stopped
+        return step(self, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fitting, "training_step", broken)
+        with pytest.raises(Stopped):
+            fit(recipe, folder, progress=False)
+    return fit(recipe, folder, resume=True, progress=False)

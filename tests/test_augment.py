@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from small_runs import MODEL, RULE, crystals_with_forces, packed_set, potential_recipe
+from small_runs import (
+    MODEL,
+    RULE,
+    broken_and_resumed,
+    crystals_with_forces,
+    packed_set,
+    potential_recipe,
+)
 
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.graph import edge_vectors
@@ -165,10 +172,6 @@ def test_every_step_turns_by_other_matrices(potential, tmp_path, monkeypatch):
     assert len(firsts) == len(firsts.unique(dim=0)) == 3
 
 
-class Stopped(Exception):
-    """The machine went down."""
-
-
 def test_an_augmented_run_resumes_as_if_unbroken(potential, tmp_path, monkeypatch):
     recipe = potential_recipe(
         potential,
@@ -177,17 +180,6 @@ def test_an_augmented_run_resumes_as_if_unbroken(potential, tmp_path, monkeypatc
         machine={"checkpoint_minutes": 1e-6},
     )
     unbroken = fit(recipe, tmp_path / "unbroken", progress=False)
-    step = Fitting.training_step
-
-    def broken(self, batch, number):
-        if self.trainer.global_step == 5:
-            raise Stopped
-        return step(self, batch, number)
-
-    monkeypatch.setattr(Fitting, "training_step", broken)
-    with pytest.raises(Stopped):
-        fit(recipe, tmp_path / "broken", progress=False)
-    monkeypatch.setattr(Fitting, "training_step", step)
-    resumed = fit(recipe, tmp_path / "broken", resume=True, progress=False)
+    resumed = broken_and_resumed(recipe, tmp_path / "broken", monkeypatch, after=5)
     for name, weight in unbroken.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from small_runs import SAMPLES
 
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.mixer import make_encoder
 from benchmarks import equal_steps
-from tests.small_runs import SAMPLES
 
 
 def test_every_encoder_is_compared():

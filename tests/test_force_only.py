@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_runs import crystals_with_forces, made_up, packed_set, potential_recipe
+from small_runs import (
+    broken_and_resumed,
+    crystals_with_forces,
+    made_up,
+    packed_set,
+    potential_recipe,
+)
 
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe
@@ -13,7 +19,6 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.build import build_model, build_objective
 from ase_crystalformer.training.config import check_recipe, recipe_dict
 from ase_crystalformer.training.force_only import MEANINGLESS, fit_energies
-from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.run import fit
 
 OPTIM = {"epochs": 3, "budget": 250, "peak_lr": 0.01, "ema": 0.5}
@@ -123,25 +128,10 @@ def test_the_loss_has_forces_alone(one_scale):
     assert not torch.equal(objective(model, graph, labels | {"forces": graph.positions}), loss)
 
 
-class Stopped(Exception):
-    """The machine went down."""
-
-
 def test_a_broken_run_ends_with_the_same_energies(one_scale, tmp_path, monkeypatch):
     recipe = recipe_for(one_scale, machine={"checkpoint_minutes": 1e-6})
     unbroken = fit(recipe, tmp_path / "unbroken", progress=False)
-    step = Fitting.training_step
-
-    def broken(self, batch, number):
-        if self.trainer.global_step == 3:
-            raise Stopped
-        return step(self, batch, number)
-
-    monkeypatch.setattr(Fitting, "training_step", broken)
-    with pytest.raises(Stopped):
-        fit(recipe, tmp_path / "broken", progress=False)
-    monkeypatch.setattr(Fitting, "training_step", step)
-    resumed = fit(recipe, tmp_path / "broken", resume=True, progress=False)
+    resumed = broken_and_resumed(recipe, tmp_path / "broken", monkeypatch, after=3)
     for name, weight in unbroken.state_dict().items():
         assert torch.equal(weight, resumed.state_dict()[name]), name
 

@@ -4,13 +4,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from small_runs import MODEL, SAMPLES
 
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.config import check_recipe
 from ase_crystalformer.training.prepare import prepare
-from tests.small_runs import MODEL, SAMPLES
 
 
 def packed(tmp_path, source, **told):

@@ -18,11 +18,11 @@ import numpy as np
 
 from ase_crystalformer.assessment.benchmark import Benchmark, Statistic, atoms_of, label
 from ase_crystalformer.assessment.deviations import Deviation, told
+from ase_crystalformer.assessment.forces import Options
 from ase_crystalformer.assessment.plots import parity
 from ase_crystalformer.assessment.statistics import mean_absolute, root_mean_square, statistic
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.holdout import split_by_block
-from ase_crystalformer.data.potential import SEED
 from ase_crystalformer.data.readers import load
 
 if TYPE_CHECKING:
@@ -31,18 +31,6 @@ if TYPE_CHECKING:
 
 #: A constant fitted to fewer energies would hide their errors.
 FEWEST = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Which frames are measured.
-
-    Attributes:
-        split_seed: Chose what was held out of training. The default is that of the bundled
-            potential; for a model of your own, the seed of its recipe.
-    """
-
-    split_seed: int = SEED
 
 
 @dataclass(frozen=True, kw_only=True)
