@@ -1,7 +1,7 @@
 """Many crystals relaxed at once on one device, atoms and cells."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,14 +89,44 @@ def relax(
     """
     from tqdm.auto import tqdm
 
-    relaxer = _Relaxer(shared_potential(model, device, dtype), fmax, steps, relax_cell)
     structures = as_list(structures)
-    results: dict[int, Relaxed] = {}
+    found = relax_each(
+        structures,
+        model=model,
+        fmax=fmax,
+        steps=steps,
+        relax_cell=relax_cell,
+        device=device,
+        dtype=dtype,
+    )
     with tqdm(total=len(structures), disable=not progress, unit="crystal") as bar:
-        for number, result in relaxer.run(structures):
+        results: dict[int, Relaxed] = {}
+        for number, result in found:
             results[number] = result
             bar.update()
     return [results[number] for number in range(len(structures))]
+
+
+def relax_each(
+    structures: Iterable[Any],
+    *,
+    model: str | Path | CrystalModel = "default",
+    fmax: float = 0.05,
+    steps: int = 500,
+    relax_cell: bool = True,
+    device: str = "auto",
+    dtype: Precision = "float32",
+) -> Iterator[tuple[int, Relaxed]]:
+    """Relax a stream of structures, however long; yield results as they are ready.
+
+    Structures are read when there is room for them on the device, and forgotten when they are
+    done. Arguments and errors are those of ``relax``.
+
+    Yields:
+        The number of a structure in the stream and its result, in any order.
+    """
+    relaxer = _Relaxer(shared_potential(model, device, dtype), fmax, steps, relax_cell)
+    return relaxer.run(structures)
 
 
 class _Run:
@@ -139,27 +169,32 @@ class _Relaxer:
     def __init__(self, model: CrystalModel, fmax: float, steps: int, relax_cell: bool) -> None:
         self.model, self.fmax, self.steps, self.relax_cell = model, fmax, steps, relax_cell
         self.budget = budget_of(model.device)
-        self.waiting: deque[_Run | tuple[int, Any]] = deque()
+        self.waiting: deque[_Run] = deque()
         self.running: list[_Run] = []
 
-    def run(self, structures: list[Any]) -> Iterator[tuple[int, Relaxed]]:
+    def run(self, structures: Iterable[Any]) -> Iterator[tuple[int, Relaxed]]:
         """Relax all; yield number and result as they are ready."""
-        self.waiting.extend(enumerate(structures))
-        while self.waiting or self.running:
-            yield from self._admit()
-            arrivals = self._move() if self.running else []
+        stream = enumerate(structures)
+        while True:
+            yield from self._admit(stream)
+            if not self.running:
+                return
+            arrivals = self._move()
             done = [(self.running[arrival.number], arrival) for arrival in arrivals]
             for run, arrival in done:
                 self.running.remove(run)
                 yield run.number, run.result(arrival)
 
-    def _admit(self) -> Iterator[tuple[int, Relaxed]]:
+    def _admit(self, stream: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Relaxed]]:
         """Fill the batch; yield the failures of those that cannot even start."""
         spent = sum(run.walker.work for run in self.running)
-        while self.waiting and spent < self.budget:
-            run = self.waiting.popleft()
-            if not isinstance(run, _Run):
-                number, structure = run
+        while spent < self.budget:
+            if self.waiting:
+                run = self.waiting.popleft()
+            else:
+                number, structure = next(stream, (None, None))
+                if number is None:
+                    return
                 try:
                     run = _Run(number, structure, self.model, self.relax_cell)
                 except CrystalformerError as error:

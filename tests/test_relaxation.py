@@ -16,6 +16,7 @@ from ase_crystalformer import CrystalformerCalculator, batching, relax
 from ase_crystalformer.errors import NoForces
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.neighbours import VerletList
+from ase_crystalformer.relaxation import relax_each
 
 EXACT = {"dtype": "float64", "progress": False}
 
@@ -292,3 +293,23 @@ def test_stale_pairs_are_noticed(stretch, shake, expected, pressed):
     batch.cell = batch.cell * stretch
     batch.positions[[0, 3]] += shake
     assert batch.stale() == expected
+
+
+# ------------------------------------------------------------------ streams
+
+
+def test_a_stream_is_read_as_there_is_room(model, pressed, monkeypatch):
+    monkeypatch.setitem(batching.BUDGET, "cpu", 200)
+    read_at, done = [], []
+
+    def stream():
+        for number in range(9):
+            read_at.append(len(done))
+            yield pressed[number % 3]
+
+    for number, result in relax_each(stream(), model=model, dtype="float64"):
+        assert result.converged
+        done.append(number)
+    assert sorted(done) == list(range(9))
+    assert read_at[0] == 0
+    assert read_at[-1] > 2
