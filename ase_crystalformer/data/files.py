@@ -1,24 +1,25 @@
 """Labelled crystals from files of one's own.
 
-Extended XYZ and whatever else ASE reads, ASE databases, CIF, JSON of pymatgen, MatBench or JARVIS,
-and tables with a column of structures. Every number that comes with a structure is a label.
+Extended XYZ and whatever else ASE reads, ASE databases, vasprun.xml, CIF, JSON of pymatgen, MatBench
+or JARVIS, and tables with a column of structures. Every number that comes with a structure is a label.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
 from ase_crystalformer.data.crystals import SPLITS, LabelledCrystal, Labels, leave_out, sound
 from ase_crystalformer.data.extxyz import read_text
+from ase_crystalformer.data.vasprun import read_vasprun
 from ase_crystalformer.errors import BadStructure, MissingData
 from ase_crystalformer.structures import as_crystal
 
@@ -93,7 +94,7 @@ def _crystals(
 
 def _rows(path: Path) -> Iterator[Row]:
     suffixes = path.name.removesuffix(".gz")
-    readers = {".db": _database, ".json": _json, ".csv": _table, ".cif": _cif}
+    readers = {".db": _database, ".json": _json, ".csv": _table, ".cif": _cif, ".xml": _vasprun}
     return readers.get(Path(suffixes).suffix.lower(), _ase)(path)
 
 
@@ -132,6 +133,17 @@ def _of_atoms(atoms: Any, values: Mapping[str, Any]) -> Row:
         results["stress"] = voigt_6_to_full_3x3_stress(results["stress"])
     results.pop("free_energy", None)
     return Row(structure=lambda: atoms, values={**values, **results})
+
+
+def _vasprun(path: Path) -> Iterator[Row]:
+    """Every ionic step; those that did not converge say so when their structure is asked for."""
+    for atoms, problem in read_vasprun(path):
+        row = _of_atoms(atoms, {})
+        yield row if problem is None else replace(row, structure=partial(_refuse, problem))
+
+
+def _refuse(problem: str) -> NoReturn:
+    raise BadStructure(problem)
 
 
 def _cif(path: Path) -> Iterator[Row]:

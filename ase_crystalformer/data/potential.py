@@ -1,12 +1,17 @@
 """The mixture potentials are trained on: energies, forces and stresses from many sources."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from ase_crystalformer.data.compressed import compressed
 from ase_crystalformer.data.crystals import LabelledCrystal, Labels, Split
+from ase_crystalformer.data.duplicates import Duplicates
 from ase_crystalformer.data.holdout import split_by_block, split_by_name, split_by_series
+from ase_crystalformer.data.isolated import isolated_atoms
+from ase_crystalformer.data.properties import is_sure, reserved_ids, sane_moduli
 from ase_crystalformer.data.readers import load
 
 #: Sets of runs of frames, of which neighbours resemble each other.
@@ -18,12 +23,12 @@ LARGEST_FORCE = 50.0
 SEED = 20261120
 
 
+#: Oxides and fluorides of these elements are computed with a Hubbard U, and MatBench corrects them.
+HUBBARD = (23, 24, 25, 26, 27, 28, 42, 74)
+
+
 def potential(
-    data_dir: Path | str,
-    *,
-    seed: int = SEED,
-    largest_force: float = LARGEST_FORCE,
-    chgnet: bool = False,
+    data_dir: Path | str, *, seed: int = SEED, largest_force: float = LARGEST_FORCE
 ) -> Iterator[LabelledCrystal]:
     """Read every set with energies, forces or stresses, each split into training and validation.
 
@@ -34,27 +39,80 @@ def potential(
         data_dir: Folder with the data sets.
         seed: Chooses what is held out where the source has no split.
         largest_force: Frames with a larger force component are left out, eV/Å.
-        chgnet: Whether to include CHGNet's pseudo-labels, of another energy scale.
     """
-    for crystal in _every(data_dir, seed, chgnet):
+    for crystal in _every(data_dir, seed):
         forces = crystal.labels.get("forces")
         if forces is None or np.abs(forces).max() <= largest_force:
             yield crystal
 
 
-def _every(data_dir: Path | str, seed: int, chgnet: bool) -> Iterator[LabelledCrystal]:
+def _every(data_dir: Path | str, seed: int) -> Iterator[LabelledCrystal]:
     parts: dict[str, Split] = {}
-    for crystal in load("mp_labelled", data_dir):
-        parts[crystal.id] = crystal.split or split_by_name(crystal.id, seed)
-        if "energy_per_atom" in crystal.labels:
-            yield at_rest(crystal.in_split(parts[crystal.id]))
-    for name in ("mp_perturbed_sevennet", *(("mp_perturbed_chgnet",) if chgnet else ())):
-        for crystal in load(name, data_dir):
-            parent = crystal.info["material_id"]
-            yield crystal.in_split(parts.get(parent) or split_by_name(parent, seed))
+    yield from _resting(data_dir, seed, parts)
+    pressed = chain.from_iterable(map(compressed, moduli(data_dir)))
+    for crystal in chain(_matbench(data_dir), _perturbed(data_dir), pressed):
+        parent = crystal.id.partition("/")[0]
+        yield crystal.in_split(parts.get(parent) or split_by_name(parent, seed))
     yield from split_by_series(load("eos_vasp_pbe", data_dir), seed)
     for name in RUNS:
         yield from split_by_block(load(name, data_dir), seed)
+
+
+def _resting(data_dir: Path | str, seed: int, parts: dict[str, Split]) -> Iterator[LabelledCrystal]:
+    """Crystals at rest and isolated atoms; notes the part of the data of every name."""
+    elements: list[LabelledCrystal] = []
+    for crystal in load("mp_labelled", data_dir):
+        parts[crystal.id] = crystal.split or split_by_name(crystal.id, seed)
+        if "energy_per_atom" in crystal.labels:
+            resting = at_rest(crystal.in_split(parts[crystal.id]))
+            if len(set(crystal.species.tolist())) == 1:
+                elements.append(resting)
+            yield resting
+    yield from isolated_atoms(elements)
+
+
+def _matbench(data_dir: Path | str) -> Iterator[LabelledCrystal]:
+    """Formation energies that differ from total energies by elemental references alone."""
+    for crystal in load("matbench_mp_joined", data_dir):
+        energy = crystal.labels.get("formation_energy_per_atom")
+        if energy is not None and is_sure(crystal) and not has_hubbard(crystal):
+            yield crystal.labelled({"energy": energy * crystal.atoms})
+
+
+def _perturbed(data_dir: Path | str) -> Iterator[LabelledCrystal]:
+    """Frames labelled by potentials: SevenNet-0, and CHGNet where it has not seen them."""
+    seen = set()
+    for crystal in load("mp_perturbed_sevennet", data_dir):
+        seen.add((crystal.info["material_id"], crystal.cell.tobytes()))
+        yield crystal
+    for crystal in load("mp_perturbed_chgnet", data_dir):
+        if (crystal.info["material_id"], crystal.cell.tobytes()) not in seen:
+            yield crystal
+
+
+def moduli(data_dir: Path | str) -> Iterator[LabelledCrystal]:
+    """Read crystals at rest whose bulk modulus may be trained on.
+
+    Those reserved for outside tests and those of the validation set ``elasticity`` are left out,
+    and all that look like one of them.
+    """
+    rows = [
+        row
+        for row in load("matbench_log_kgvrh", data_dir)
+        if is_sure(row) and row.info["structure_source"] == "mp_2018" and sane_moduli(row.labels)
+    ]
+    reserved = reserved_ids(data_dir)
+    known = load("mp_labelled", data_dir)
+    tested = [*load("elasticity", data_dir), *(row for row in known if row.id in reserved)]
+    forbidden = Duplicates([*tested, *(row for row in rows if row.id in reserved)])
+    names = reserved | {row.id for row in tested}
+    return (row for row in rows if row.id not in names and row not in forbidden)
+
+
+def has_hubbard(crystal: LabelledCrystal) -> bool:
+    """Say whether MatBench's formation energy differs by more than elemental references."""
+    kinds = set(crystal.species.tolist())
+    return not kinds.isdisjoint(HUBBARD) and not kinds.isdisjoint((8, 9))
 
 
 def at_rest(crystal: LabelledCrystal) -> LabelledCrystal:

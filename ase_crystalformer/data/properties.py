@@ -43,12 +43,12 @@ def properties(data_dir: Path | str) -> Iterator[LabelledCrystal]:
     split has them.
     """
     labelled = list(load("mp_labelled", data_dir))
-    joined = [row for row in load("matbench_mp_joined", data_dir) if _sure(row)]
-    measured = [row for row in load("matbench_log_kgvrh", data_dir) if _sure(row)]
+    joined = [row for row in load("matbench_mp_joined", data_dir) if is_sure(row)]
+    measured = [row for row in load("matbench_log_kgvrh", data_dir) if is_sure(row)]
     reserved = reserved_ids(data_dir)
     forbidden = Duplicates(row for row in [*labelled, *joined, *measured] if row.id in reserved)
     moduli = {
-        row.id: _sane_moduli(row.labels)
+        row.id: sane_moduli(row.labels)
         for row in measured
         if row.id not in reserved and row not in forbidden
     }
@@ -80,12 +80,12 @@ def reserved_ids(data_dir: Path | str) -> frozenset[str]:
 def _known(row: LabelledCrystal, moduli: Mapping[str, Labels], *, drop_own: bool) -> Labels:
     """Labels of a row that may be trained on, and the moduli known of its crystal."""
     own = {name: row.labels[name] for name in PROPERTIES if name in row.labels}
-    elastic = {} if drop_own else _sane_moduli(own)
+    elastic = {} if drop_own else sane_moduli(own)
     others = {name: value for name, value in own.items() if name not in MODULI}
     return {**others, **(elastic or moduli.get(row.id, {}))}
 
 
-def _sane_moduli(labels: Labels) -> Labels:
+def sane_moduli(labels: Labels) -> Labels:
     """Both moduli, or neither where one is missing or absurd: they come from one tensor."""
     low, high = SANE_MODULI
     found: Labels = {name: labels[name] for name in MODULI if name in labels}
@@ -93,5 +93,6 @@ def _sane_moduli(labels: Labels) -> Labels:
     return found if sane else {}
 
 
-def _sure(row: LabelledCrystal) -> bool:
+def is_sure(row: LabelledCrystal) -> bool:
+    """Say whether a MatBench row is known to belong to its cell."""
     return row.info["join"] in SURE_JOINS
