@@ -151,7 +151,7 @@ def test_properties_come_in_the_same_order_every_time(mixture):
 def test_every_energy_scale_is_a_group(frames):
     groups = {row.source: row.group for row in frames}
     on_scale = {name for name, group in groups.items() if group == "mp"}
-    assert on_scale == {"mp_labelled", "isolated_atoms", "mp_perturbed_sevennet", "compressed"}
+    assert on_scale == {"mp_labelled", "mp_perturbed_sevennet", "compressed"}
     others = [group for source, group in groups.items() if source not in on_scale]
     assert len(set(others)) == len(others) == 9
 
@@ -199,7 +199,7 @@ def test_collisions_are_left_out(frames):
     strongest = max(np.abs(row.labels["forces"]).max() for row in frames if "forces" in row.labels)
     assert strongest <= 50
     everything = list(potential(SAMPLES, largest_force=1e3))
-    assert len(everything) == len(frames) + 2
+    assert len(everything) == len(frames) + 4
 
 
 def test_frames_come_in_the_same_order_and_parts_every_time(frames):
