@@ -12,6 +12,7 @@ from ase.calculators.calculator import (
     compare_atoms,
 )
 
+from ase_crystalformer.dispersion import Damping, Dispersion
 from ase_crystalformer.errors import CrystalformerError
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import digest
@@ -45,9 +46,13 @@ class CrystalformerCalculator(Calculator):
         property_model: What predicts the other properties; likewise, or ``None``.
         device: ``"auto"`` takes a CUDA device if there is one.
         dtype: ``"float64"`` where energies are differentiated numerically, e.g. for phonons.
+        dispersion: Add Grimme's D3 for PBE to energy, forces and stress: ``"d3bj"`` or
+            ``"d3zero"`` (see ``Dispersion``). PBE, and a potential that learned from it, hardly
+            holds layers and molecules together.
 
     Raises:
-        UnknownName: There is no such model.
+        UnknownName: There is no such model or dispersion.
+        MissingExtra: Dispersion is asked for and simple-dftd3 is not installed.
         BadModelFile: Its files are missing or damaged.
         NoForces: The model is no potential, or its energy has kinks.
 
@@ -68,8 +73,10 @@ class CrystalformerCalculator(Calculator):
         property_model: str | Path | CrystalModel | None = "default-properties",
         device: str = "auto",
         dtype: Precision = "float32",
+        dispersion: Damping | None = None,
     ) -> None:
         super().__init__()
+        self._dispersion = Dispersion(dispersion) if dispersion else None
         self.model = shared_potential(model, device, dtype)
         assert isinstance(self.model.encoder.rule, Radius)
         self._pairs = VerletList(self.model.encoder.rule)
@@ -89,10 +96,12 @@ class CrystalformerCalculator(Calculator):
             property_model=_name_of(property_model),
             device=str(self.model.device),
             dtype=dtype,
+            dispersion=dispersion,
         )
 
     def __repr__(self) -> str:
-        shown = ("model", "property_model", "device", "dtype")
+        shown = ["model", "property_model", "device", "dtype"]
+        shown += ["dispersion"] * (self._dispersion is not None)
         told = ", ".join(f"{key}={self.parameters[key]!r}" for key in shown)
         return f"{type(self).__name__}({told})"
 
@@ -126,6 +135,8 @@ class CrystalformerCalculator(Calculator):
         self._derivatives |= not set(properties) <= WITHOUT_DERIVATIVES
         graph = self._pairs.update(self.atoms).to(self.model.device, self.model.dtype)
         result = self.model.energy(graph, derivatives=self._derivatives)
+        if self._dispersion:
+            result = self._dispersion.add(result, graph)
         self.results = _sound(energy_quantities(result, graph)[0])
 
     def get_property(
