@@ -2,7 +2,7 @@
 
 import gzip
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from ase_crystalformer.assessment import BENCHMARKS, forces, mlearn
 from ase_crystalformer.assessment.calculators import candidate
-from ase_crystalformer.assessment.run import assess
+from ase_crystalformer.assessment.run import assess, read_options
 from ase_crystalformer.cli import app
 from ase_crystalformer.cli.evaluate import BENCHMARKS as NAMED
 from ase_crystalformer.data.potential import RUNS
-from ase_crystalformer.errors import MissingExtra
+from ase_crystalformer.errors import BadRecipe, MissingExtra
 
 
 def frame(atoms, info, forces_too=False):
@@ -118,6 +118,10 @@ def test_the_command_tells_tables_and_what_failed(data, tmp_path, monkeypatch):
         (["elasticity", "--data", ".", "--set", "stepz=1"], "stepz"),
         (["elasticity", "--data", "."], "elasticity.extxyz.gz"),
         (["elasticity", "--data", ".", "--split", "val"], "--split"),
+        (["elasticity", "--data", ".", "--set", "strain=0"], "greater than 0"),
+        (["elasticity", "--data", ".", "-o", "a_file"], "a_file' is a file"),
+        (["elasticity", "--data", ".", "--seed", "-1"], "--seed"),
+        (["mine.extxyz", "-o", "a_file"], "a_file' is a file"),
         (["mine.extxyz", "--count", "3"], "--count"),
         (["mine.extxyz", "--set", "steps=3"], "--set"),
         (["mine.extxyz", "--data", "."], "--data"),
@@ -126,10 +130,36 @@ def test_the_command_tells_tables_and_what_failed(data, tmp_path, monkeypatch):
 )
 def test_misuse_of_a_benchmark_is_told(arguments, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").touch()
     done = CliRunner().invoke(app, ["evaluate", "ase.calculators.emt:EMT", *arguments])
     assert done.exit_code in (1, 2)
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_number_among_the_options_has_a_range(name):
+    benchmark = BENCHMARKS[name]
+    for field in fields(benchmark.options):
+        if not isinstance(field.default, bool):
+            many = isinstance(field.default, tuple)
+            for wrong in (-1, float("nan")):
+                with pytest.raises(BadRecipe, match=f"{name}: {field.name}"):
+                    read_options(benchmark, {field.name: [wrong] if many else wrong})
+
+
+def test_oxides_can_be_left_out(data):
+    eos = BENCHMARKS["equation-of-state"]
+    oxide = bulk("MgO", "rocksalt", a=4.2)
+    info = "config_id=Mg-XO/XO volume=18.5 bulk_modulus=150 bulk_modulus_derivative=4"
+    folder = data / "with oxides"
+    folder.mkdir()
+    pure = frame(bulk("Cu", a=3.6), info.replace("Mg-XO/XO", "Cu-X/FCC"))
+    write(folder, "eos_all_electron", [pure, frame(oxide, info)])
+    found = [
+        [c.id for c in eos.crystals(folder, eos.options(oxides=oxides))] for oxides in (True, False)
+    ]
+    assert found == [["Cu-X/FCC", "Mg-XO/XO"], ["Cu-X/FCC"]]
 
 
 def test_a_missing_library_stops_the_benchmark_at_once(data, tmp_path, monkeypatch):

@@ -145,6 +145,14 @@ def test_settings_that_hold_are_not_written_again(tmp_path):
     assert settings.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("inside", ["", "deeper"])
+def test_results_that_would_lie_in_a_file_are_refused(tmp_path, inside):
+    (tmp_path / "taken").touch()
+    chosen = Candidate(calculator=Counting(), identity={"model": "counting"})
+    with pytest.raises(BadRecipe, match=r"in a file, .* --out"):
+        assess(COUNTED, chosen, tmp_path, tmp_path / "taken" / inside, progress=False)
+
+
 def test_a_seed_below_zero_is_refused(tmp_path):
     with pytest.raises(BadRecipe, match="seed is -1"):
         go(Counting(), tmp_path, seed=-1)

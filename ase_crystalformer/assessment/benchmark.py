@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.errors import BadStructure
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 
 #: The group of statistics over everything.
 ALL = "all"
+
+#: Ranges of options.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True)

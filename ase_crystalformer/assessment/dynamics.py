@@ -9,13 +9,20 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from pydantic import Field
 
-from ase_crystalformer.assessment.benchmark import Benchmark, Statistic, atoms_of
+from ase_crystalformer.assessment.benchmark import (
+    Benchmark,
+    Count,
+    Positive,
+    Statistic,
+    atoms_of,
+)
 from ase_crystalformer.assessment.statistics import (
     mean_absolute,
     median_absolute,
@@ -47,11 +54,11 @@ class Options:
         every: Energies are read every so many steps.
     """
 
-    temperatures: tuple[float, ...] = (300.0, 1000.0)
-    picoseconds: float = 10.0
-    femtoseconds: float = 1.0
-    length: float = 8.0
-    every: int = 10
+    temperatures: Annotated[tuple[Positive, ...], Field(min_length=1)] = (300.0, 1000.0)
+    picoseconds: Positive = 10.0
+    femtoseconds: Positive = 1.0
+    length: Positive = 8.0
+    every: Count = 10
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,21 @@ Scientific Data 2, 150009 (2015)).
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from pydantic import Field
 
-from ase_crystalformer.assessment.benchmark import Benchmark, Statistic, atoms_of, label
+from ase_crystalformer.assessment.benchmark import (
+    Benchmark,
+    Count,
+    Positive,
+    Statistic,
+    atoms_of,
+    label,
+)
 from ase_crystalformer.assessment.plots import parity
 from ase_crystalformer.assessment.relaxing import relax_in_place
 from ase_crystalformer.assessment.statistics import (
@@ -42,9 +50,9 @@ class Options:
         steps: Steps of each relaxation, after which it goes on with what it has.
     """
 
-    strain: float = 0.01
-    fmax: float = 0.001
-    steps: int = 500
+    strain: Annotated[float, Field(gt=0, lt=0.2)] = 0.01
+    fmax: Positive = 0.001
+    steps: Count = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +134,14 @@ def summarise(rows: Sequence[Row]) -> list[Statistic]:
         share("converged", (row.converged for row in rows)),
     ]
     for name in ("bulk", "shear"):
+        references = [getattr(row, f"{name}_reference") for row in rows]
         errors = [getattr(row, name) - getattr(row, f"{name}_reference") for row in rows]
         what = f"{name} modulus error"
         found += [
             statistic(f"{what}, mean absolute", "GPa", errors, mean_absolute),
             statistic(f"{what}, median absolute", "GPa", errors, median_absolute),
             statistic(f"{what}, mean", "GPa", errors),
+            statistic(f"{name} modulus of DFT, mean", "GPa", references),
         ]
     return found
 

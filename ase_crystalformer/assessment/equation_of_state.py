@@ -22,13 +22,14 @@ data differs from it even if it is perfect.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from pydantic import Field
 
-from ase_crystalformer.assessment.benchmark import Benchmark, Statistic, atoms_of, label
+from ase_crystalformer.assessment.benchmark import Benchmark, Count, Statistic, atoms_of, label
 from ase_crystalformer.assessment.plots import parity
 from ase_crystalformer.assessment.statistics import (
     mean_absolute,
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 #: Weights of the relative differences of V0, B0 and B1 in ν.
 WEIGHTS = np.array([1, 1 / 20, 1 / 400])
 
+#: A volume is told as close within so much of the reference, per cent.
+CLOSE = 3.0
+
 #: Volumes over which ε is averaged, relative to the mean of both V0.
 RANGE = 0.06
 
@@ -61,11 +65,13 @@ class Options:
         width: How far they reach on both sides of the minimum.
         points: How many there are.
         moves: How often they may be shifted to find the minimum.
+        oxides: Take oxides too, and not elemental crystals alone.
     """
 
-    width: float = 0.06
-    points: int = 7
-    moves: int = 12
+    width: Annotated[float, Field(gt=0, lt=0.5)] = 0.06
+    points: Annotated[int, Field(ge=5)] = 7
+    moves: Count = 12
+    oxides: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +218,7 @@ def summarise(rows: Sequence[Row]) -> list[Statistic]:
     found = [
         share(f"ν ≤ {GOOD_NU} (good)", (row.nu <= GOOD_NU for row in rows)),
         share(f"ε ≤ {GOOD_EPSILON} (good)", (row.epsilon <= GOOD_EPSILON for row in rows)),
+        share(f"V0 within {CLOSE:g} %", (abs(e) <= CLOSE for e in _errors(rows, "volume"))),
         statistic("V0 error, median absolute", "%", _errors(rows, "volume"), median_absolute),
         statistic("B0 error, median absolute", "%", _errors(rows, "bulk"), median_absolute),
         *_of(rows, "all"),
@@ -251,8 +258,9 @@ def draw(figure: "Figure", rows: Sequence[Row]) -> None:
     right.set(xlabel="atomic number", ylabel="ν (below the line: good)", yscale="log")
 
 
-def _crystals(data: Path, _: Options) -> Iterable[LabelledCrystal]:
-    return load("eos_all_electron", data)
+def _crystals(data: Path, options: Options) -> Iterable[LabelledCrystal]:
+    crystals = load("eos_all_electron", data)
+    return crystals if options.oxides else (c for c in crystals if len(set(c.species)) == 1)
 
 
 EQUATION_OF_STATE = Benchmark(

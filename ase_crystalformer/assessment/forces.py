@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ase_crystalformer.assessment.benchmark import Benchmark, Statistic, atoms_of
+from ase_crystalformer.assessment.benchmark import Benchmark, Seed, Statistic, atoms_of
 from ase_crystalformer.assessment.deviations import Deviation, pooled, told
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.holdout import split_by_block, split_by_series
@@ -37,7 +37,7 @@ class Options:
             potential; for a model of your own, the seed of its recipe.
     """
 
-    split_seed: int = SEED
+    split_seed: Seed = SEED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,19 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from ase_crystalformer.assessment.benchmark import Benchmark, Statistic, atoms_of, label
+from ase_crystalformer.assessment.benchmark import (
+    Benchmark,
+    Count,
+    Positive,
+    Statistic,
+    atoms_of,
+    label,
+)
 from ase_crystalformer.assessment.plots import histogram, parity
 from ase_crystalformer.assessment.relaxing import relax_in_place
 from ase_crystalformer.assessment.statistics import (
@@ -49,12 +57,12 @@ class Options:
         steps: Steps of the relaxation, after which it goes on with what it has.
     """
 
-    temperature: float = 300.0
-    length: float = 10.0
-    displacement: float = 0.01
-    mesh: float = 40.0
-    fmax: float = 0.001
-    steps: int = 500
+    temperature: Positive = 300.0
+    length: Positive = 10.0
+    displacement: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    mesh: Positive = 40.0
+    fmax: Positive = 0.001
+    steps: Count = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +164,7 @@ def summarise(rows: Sequence[Row]) -> list[Statistic]:
         statistic("heat capacity error, mean absolute", UNIT, errors, mean_absolute),
         statistic("heat capacity error, median absolute", UNIT, errors, median_absolute),
         statistic("heat capacity error, mean", UNIT, errors),
+        statistic("heat capacity of DFT, mean", UNIT, (row.reference for row in rows)),
         statistic("the same without imaginary modes, mean absolute", UNIT, sound, mean_absolute),
         share("converged", (row.converged for row in rows)),
     ]

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ase_crystalformer.assessment.benchmark import Benchmark, Statistic, atoms_of
+from ase_crystalformer.assessment.benchmark import (
+    Benchmark,
+    Count,
+    NotNegative,
+    Positive,
+    Statistic,
+    atoms_of,
+)
 from ase_crystalformer.assessment.plots import histogram
 from ase_crystalformer.assessment.relaxing import relax_in_place
 from ase_crystalformer.assessment.statistics import (
@@ -45,10 +52,10 @@ class Options:
         steps: Steps after which to give up.
     """
 
-    rattle: float = 0.05
-    strain: float = 0.02
-    fmax: float = 0.05
-    steps: int = 500
+    rattle: NotNegative = 0.05
+    strain: NotNegative = 0.02
+    fmax: Positive = 0.05
+    steps: Count = 500
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,7 +160,7 @@ def _whole_lines(path: Path) -> Iterable[dict[str, Any]]:
 
 def _open(out: Path, settings: dict[str, Any]) -> None:
     """Make the folder, or make sure that its results are of the same settings."""
-    out.mkdir(parents=True, exist_ok=True)
+    _make(out)
     path = out / SETTINGS
     if not path.is_file():
         text = json.dumps(settings, indent=1, ensure_ascii=False, default=str)
@@ -179,6 +179,15 @@ def _open(out: Path, settings: dict[str, Any]) -> None:
             f"{out} holds results with {'; '.join(changed)}. Choose another folder with --out, or "
             "remove it."
         )
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BadRecipe(
+            f"{out} is or lies in a file, and results need a folder. Name another with --out."
+        ) from error
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -50,14 +50,16 @@ def evaluate(  # noqa: PLR0913  two ways to judge share a verb
     split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val, test, or all.")] = "test",
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where the data sets of benchmarks lie."),
+        typer.Option(
+            metavar="FOLDER", file_okay=False, help="Where the data sets of benchmarks lie."
+        ),
     ] = None,
     count: Annotated[
         int | None,
         typer.Option(min=1, metavar="NUMBER", help="Crystals of a benchmark; its own if not told."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="NUMBER", help="Chooses the crystals of a benchmark.")
+        int, typer.Option(min=0, metavar="NUMBER", help="Chooses the crystals of a benchmark.")
     ] = 0,
     settings: Annotated[
         list[str] | None,
@@ -71,6 +73,7 @@ def evaluate(  # noqa: PLR0913  two ways to judge share a verb
             "-o",
             "--out",
             metavar="FOLDER",
+            file_okay=False,
             help="For numbers and plots; evaluation, or evaluation/BENCHMARK, if not told.",
         ),
     ] = None,
