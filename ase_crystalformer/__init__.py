@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ase_crystalformer.assessment.calculators import load_calculator
     from ase_crystalformer.calculator import CrystalformerCalculator
     from ase_crystalformer.errors import CrystalformerError
     from ase_crystalformer.featurizer import CrystalformerFeaturizer
@@ -29,6 +30,7 @@ __all__ = [
     "SpinLattice",
     "SpinTransformer",
     "list_models",
+    "load_calculator",
     "load_model",
     "predict",
     "relax",
@@ -47,6 +49,7 @@ _HOMES = {
     "SpinLattice": "monte_carlo.lattice",
     "SpinTransformer": "monte_carlo.spins",
     "list_models": "pretrained",
+    "load_calculator": "assessment.calculators",
     "load_model": "pretrained",
     "predict": "prediction",
     "relax": "relaxation",

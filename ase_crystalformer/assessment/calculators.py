@@ -1,4 +1,4 @@
-"""Any potential as an ASE calculator: a model of this package, or a factory named by its module."""
+"""Any potential as an ASE calculator: a model, one of ASE's, or a factory named by its module."""
 
 import inspect
 import re
@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from ase.calculators.calculator import get_calculator_class, names
 
 from ase_crystalformer.errors import UnknownName
 from ase_crystalformer.pretrained import Precision
@@ -27,12 +29,35 @@ class Candidate:
     identity: dict[str, str]
 
 
-def candidate(name: str, *, device: str = "auto", dtype: Precision = "float32") -> Candidate:
-    """Build a calculator from its name.
+def load_calculator(
+    name: str = "default", *, device: str = "auto", dtype: Precision = "float32"
+) -> Any:
+    """Return a potential as an ASE calculator.
 
     Args:
-        name: A model's name or path, or ``package.module:factory`` for whatever calculator that
+        name: A model of this package by name or path; a calculator of ASE's that needs no settings
+            by its name, such as ``emt``; or ``package.module:factory`` for whatever calculator that
             callable returns.
+        device: For models of this package.
+        dtype: For models of this package; ``"float64"`` where forces are differentiated
+            numerically, as for elastic constants and phonons.
+
+    Raises:
+        UnknownName: There is no such model, module or factory, or it makes no calculator.
+        NoForces: The model is no potential.
+
+    Example:
+        >>> from ase_crystalformer import load_calculator
+        >>> calculator = load_calculator("emt")
+    """
+    return candidate(name, device=device, dtype=dtype).calculator
+
+
+def candidate(name: str, *, device: str = "auto", dtype: Precision = "float32") -> Candidate:
+    """Build a calculator from its name, and say which it is.
+
+    Args:
+        name: As of ``load_calculator``.
         device: For models of this package.
         dtype: For models of this package.
 
@@ -42,6 +67,8 @@ def candidate(name: str, *, device: str = "auto", dtype: Precision = "float32") 
     """
     if FACTORY.fullmatch(name):
         return Candidate(calculator=_made_by(name), identity={"model": name})
+    if name in names:
+        return Candidate(calculator=get_calculator_class(name)(), identity={"model": name})
     from ase_crystalformer.calculator import CrystalformerCalculator
 
     calculator = CrystalformerCalculator(name, property_model=None, device=device, dtype=dtype)
