@@ -12,7 +12,7 @@ from ase.calculators.calculator import (
     compare_atoms,
 )
 
-from ase_crystalformer.dispersion import Damping, Dispersion
+from ase_crystalformer.dispersion import Dispersion
 from ase_crystalformer.errors import CrystalformerError
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import digest
@@ -73,7 +73,7 @@ class CrystalformerCalculator(Calculator):
         property_model: str | Path | CrystalModel | None = "default-properties",
         device: str = "auto",
         dtype: Precision = "float32",
-        dispersion: Damping | None = None,
+        dispersion: str | None = None,
     ) -> None:
         super().__init__()
         self._dispersion = Dispersion(dispersion) if dispersion else None

@@ -5,25 +5,28 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
 from ase_crystalformer.batching import PER_ATOM
+from ase_crystalformer.dispersion import Dispersion
 from ase_crystalformer.errors import BadStructure, CrystalformerError
 from ase_crystalformer.fire import Fire
+from ase_crystalformer.freedom import Freedom, FreedomBatch
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.heads import EnergyResult
+from ase_crystalformer.lbfgs import Lbfgs
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.moving import Mover, MovingBatch
 from ase_crystalformer.quantities import Quantities, energy_quantities
 from ase_crystalformer.structures import Crystal
 
-STIFFNESS = 2.0
-"""Å per square root of an atom: strain times this is about as stiff as the position of an atom."""
-
 LARGEST_CHANGE = 10.0
 """Factor by which a volume may change before a structure counts as lost."""
+
+
+OPTIMISERS: dict[str, type[Fire | Lbfgs]] = {"fire": Fire, "lbfgs": Lbfgs}
 
 
 @dataclass(eq=False)
@@ -32,36 +35,42 @@ class Walker:
 
     Attributes:
         mover: Where it is.
-        free: Which atoms may move.
-        along: Projector onto the directions along which its cell may be strained.
-        volume: At the start, Å³ (or area, or length).
-        fire: Its inertia.
+        freedom: What of it may move.
+        memory: Of the optimiser.
+        start: Its cell at the start, Å.
+        place: Positions of its atoms, Å, had the cell not changed.
+        log_strain: Logarithm of the change of the cell.
         steps: How often it moved.
     """
 
     mover: Mover
-    free: Bool[ndarray, " atoms"]
-    along: Float[ndarray, "3 3"]
-    volume: float = field(init=False)
-    fire: Fire = field(init=False)
+    freedom: Freedom
+    memory: Fire | Lbfgs
+    start: Float[ndarray, "3 3"] = field(init=False)
+    place: Float[Tensor, "atoms 3"] = field(init=False)
+    log_strain: Float[Tensor, "3 3"] = field(init=False)
     steps: int = 0
 
     def __post_init__(self) -> None:
-        self.volume = abs(float(np.linalg.det(self.mover.crystal.cell)))
-        self.fire = Fire.at_rest(len(self.free) + 3)
+        self.start = self.mover.crystal.cell
+        self.place = torch.from_numpy(self.mover.crystal.positions)
+        self.log_strain = torch.zeros(3, 3, dtype=torch.float64)
 
     @classmethod
-    def of(
-        cls, crystal: Crystal, cutoff: float, free: Bool[ndarray, " atoms"], relax_cell: bool
-    ) -> "Walker":
+    def of(cls, crystal: Crystal, cutoff: float, freedom: Freedom, optimiser: str) -> "Walker":
         """Put a structure at the start."""
-        vectors = crystal.cell[crystal.periodic] * relax_cell
-        return cls(Mover.of(crystal, cutoff), free, np.linalg.pinv(vectors) @ vectors)
+        memory = OPTIMISERS[optimiser].at_rest(len(crystal.species) + 3)
+        return cls(Mover.of(crystal, cutoff), freedom, memory)
+
+    @property
+    def atoms(self) -> int:
+        """How many there are."""
+        return len(self.place)
 
     @property
     def work(self) -> int:
         """What a step costs, in edges."""
-        return len(self.mover.pairs.receiver) + PER_ATOM * len(self.free)
+        return len(self.mover.pairs.receiver) + PER_ATOM * self.atoms
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +91,10 @@ class Arrival:
 
 
 class Descent:
-    """Walkers as one batch.
+    r"""Walkers as one batch.
 
-    Coordinates are the positions of the atoms and the strain since the last step, so that forces
-    are exact at every step: strain turns into cell by its exponential, and starts at zero again.
+    Coordinates are those of ASE's FrechetCellFilter: with the change of the cell
+    :math:`D = e^V`, positions :math:`x D^{-1}` and the strain :math:`V` times the number of atoms.
     """
 
     def __init__(
@@ -96,16 +105,19 @@ class Descent:
         self.batch = MovingBatch(
             [walker.mover for walker in walkers], model.encoder.rule.cutoff, device
         )
-        self.fire = Fire.join([walker.fire for walker in walkers], device)
-        self.atoms = torch.tensor([len(walker.free) for walker in walkers], device=device)
+        counts = [walker.atoms for walker in walkers]
+        self.freedom = FreedomBatch([walker.freedom for walker in walkers], counts, device)
+        self.memory = type(walkers[0].memory).join([walker.memory for walker in walkers], device)
+        self.atoms = torch.tensor(counts, device=device)
         end = (self.atoms + 3).cumsum(0)[:, None]
         self.strain_rows = (end + torch.arange(-3, 0, device=device)).flatten()
-        is_atom = torch.ones_like(self.fire.owner, dtype=torch.bool)
+        is_atom = torch.ones_like(self.memory.owner, dtype=torch.bool)
         is_atom[self.strain_rows] = False
         self.atom_rows = torch.nonzero(is_atom)[:, 0]
-        self.free = torch.from_numpy(np.concatenate([w.free for w in walkers])).to(device)
-        self.along = torch.from_numpy(np.stack([w.along for w in walkers])).to(device)
-        self.volume = torch.tensor([w.volume for w in walkers], device=device).double()
+        self.start = torch.from_numpy(np.stack([w.start for w in walkers])).to(device)
+        self.place = torch.cat([w.place for w in walkers]).to(device)
+        self.log_strain = torch.stack([w.log_strain for w in walkers]).to(device)
+        self.change = torch.linalg.matrix_exp(self.log_strain)
         self.steps = torch.tensor([w.steps for w in walkers], device=device)
 
     def run(self) -> list[Arrival]:
@@ -124,14 +136,12 @@ class Descent:
     def _step(self) -> list[Arrival]:
         graph = self.batch.graph(self.model.dtype)
         result = self.model.energy(graph)
-        assert result.forces is not None
-        forces = result.forces.double() * self.free[:, None]
-        pull = self._pull(result, graph)
+        forces, pull = self._allowed(result, graph)
         fmax = forces.new_zeros(len(self.walkers))
         fmax = fmax.scatter_reduce(0, self.batch.crystal, forces.norm(dim=-1), "amax")
         per_atom = pull.norm(dim=-1).amax(-1) / self.atoms
-        change = torch.linalg.det(self.batch.cell).abs() / self.volume
-        lost = ~(torch.maximum(change, 1 / change) < LARGEST_CHANGE)
+        factor = torch.linalg.det(self.change)
+        lost = ~(torch.maximum(factor, 1 / factor) < LARGEST_CHANGE)
         lost |= ~(fmax + per_atom + result.energy).isfinite()
         relaxed = torch.maximum(fmax, per_atom) < self.fmax
         stays = relaxed | lost | (self.steps >= self.most_steps)
@@ -140,7 +150,7 @@ class Descent:
             return []
         outcomes = energy_quantities(result, graph)
         return [
-            Arrival(number, _kept(outcomes[number], change[number]), *told)
+            Arrival(number, _kept(outcomes[number], factor[number]), *told)
             for number, *told in zip(
                 torch.nonzero(stays)[:, 0].tolist(),
                 fmax[stays].tolist(),
@@ -149,11 +159,19 @@ class Descent:
             )
         ]
 
-    def _pull(self, result: EnergyResult, graph: CrystalGraph) -> Float[Tensor, "crystals 3 3"]:
-        """Force on the strain of every cell, along the directions it may change in, eV."""
+    def _allowed(
+        self, result: EnergyResult, graph: CrystalGraph
+    ) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "crystals 3 3"]]:
+        """Forces on atoms, eV/Å, and on strains, eV, as far as they may move."""
+        assert result.forces is not None
         assert result.stress is not None
+        forces = result.forces.double()
+        if not self.freedom.whole:
+            turned = _rows(forces, self.change.mT, self.batch.crystal)
+            turned = self.freedom.displacement(turned)
+            forces = _rows(turned, torch.linalg.inv(self.change).mT, self.batch.crystal)
         pull = -result.stress.double() * graph.volume.double()[:, None, None]
-        return self.along @ pull @ self.along
+        known = graph.volume, self.freedom.strain(torch.where(known, pull, 0.0))
 
     def _move(
         self,
@@ -162,25 +180,47 @@ class Descent:
         stays: Bool[Tensor, " crystals"],
     ) -> None:
         """Take one step with all but those that stay."""
-        length = STIFFNESS * self.atoms.double().sqrt()[:, None, None]
-        rows = torch.zeros_like(self.fire.velocity)
-        rows[self.atom_rows] = forces
-        rows[self.strain_rows] = (pull / length).flatten(0, 1)
-        rows[stays[self.fire.owner]] = 0.0
-        moves = self.fire.step(rows)
-        strain = moves[self.strain_rows].unflatten(0, (-1, 3)) / length
-        stretch = torch.linalg.matrix_exp(strain)
-        positions = self.batch.positions + moves[self.atom_rows]
-        self.batch.positions = (positions[:, None] @ stretch[self.batch.crystal])[:, 0]
-        self.batch.cell = self.batch.cell @ stretch
+        size = self.atoms.double()[:, None, None]
+        rows = torch.zeros(len(self.memory.owner), 3, dtype=torch.float64, device=forces.device)
+        rows[self.atom_rows] = _rows(forces, self.change.mT, self.batch.crystal)
+        rows[self.strain_rows] = (self._log_pull(pull) / size).flatten(0, 1)
+        rows[stays[self.memory.owner]] = 0.0
+        moves = self.memory.step(rows)
+        moves[stays[self.memory.owner]] = 0.0
+        self.place = self.place + moves[self.atom_rows]
+        self.log_strain = self.log_strain + moves[self.strain_rows].unflatten(0, (-1, 3)).mT / size
+        self.change = torch.linalg.matrix_exp(self.log_strain)
+        self.batch.positions = _rows(self.place, self.change, self.batch.crystal)
+        self.batch.cell = self.start @ self.change
         self.steps = self.steps + ~stays
+
+    def _log_pull(self, pull: Float[Tensor, "crystals 3 3"]) -> Float[Tensor, "crystals 3 3"]:
+        r"""Force on the logarithm of the strain.
+
+        By the Fréchet derivative of the exponential, which is the upper right block of
+        :math:`\exp \begin{pmatrix} V & P D^{-1} \\ 0 & V \end{pmatrix}`.
+        """
+        slope = torch.linalg.solve(self.change, pull, left=False)
+        above = torch.cat([self.log_strain, slope], dim=2)
+        below = torch.cat([torch.zeros_like(slope), self.log_strain], dim=2)
+        block = torch.linalg.matrix_exp(torch.cat([above, below], dim=1))
+        return self.freedom.strain(block[:, :3, 3:])
 
     def _unload(self) -> None:
         """Tell the walkers how far they came."""
         self.batch.unload()
-        told = zip(self.walkers, self.fire.split(), self.steps.tolist(), strict=True)
-        for walker, fire, steps in told:
-            walker.fire, walker.steps = fire, steps
+        places = self.place.cpu().split(self.batch.counts)
+        told = zip(
+            self.walkers,
+            self.memory.split(),
+            places,
+            self.log_strain.cpu(),
+            self.steps.tolist(),
+            strict=True,
+        )
+        for walker, memory, place, log_strain, steps in told:
+            walker.memory, walker.steps = memory, steps
+            walker.place, walker.log_strain = place, log_strain
 
     def _search(self, stale: list[int]) -> list[Arrival]:
         """Search pairs anew; return those for which there is no sense in it."""
@@ -191,6 +231,15 @@ class Descent:
             except CrystalformerError as error:
                 failed.append(Arrival(number, error))
         return failed
+
+
+def _rows(
+    rows: Float[Tensor, "atoms 3"],
+    matrices: Float[Tensor, "crystals 3 3"],
+    crystal: Int[Tensor, " atoms"],
+) -> Float[Tensor, "atoms 3"]:
+    """Multiply the rows of every crystal by its matrix."""
+    return (rows[:, None] @ matrices[crystal])[:, 0]
 
 
 def _kept(

@@ -4,7 +4,7 @@ The program is simple-dftd3. Parameters are those fitted for PBE, without three-
 applies them with ``IVDW`` 12 and 11.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ from ase_crystalformer.moving import completed
 
 if TYPE_CHECKING:
     from dftd3.interface import DispersionModel
-
-Damping = Literal["d3bj", "d3zero"]
 
 #: Classes of simple-dftd3 by the name of the damping.
 DAMPINGS = {"d3bj": "RationalDampingParam", "d3zero": "ZeroDampingParam"}
@@ -53,9 +51,9 @@ class Dispersion:
         MissingExtra: simple-dftd3 is not installed.
     """
 
-    def __init__(self, damping: Damping) -> None:
+    def __init__(self, damping: str) -> None:
         if damping not in DAMPINGS:
-            raise unknown_name("dispersion", str(damping), DAMPINGS)
+            raise unknown_name("dispersion", damping, DAMPINGS)
         _interface()
         self.damping = damping
 

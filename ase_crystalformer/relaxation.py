@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from ase_crystalformer.batching import budget_of, out_of_memory
 from ase_crystalformer.descent import Arrival, Descent, Walker
+from ase_crystalformer.dispersion import Dispersion
 from ase_crystalformer.errors import BadStructure, CrystalformerError, OutOfMemory
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.prediction import as_list
@@ -47,7 +48,7 @@ class Relaxed:
     error: str | None = None
 
 
-def relax(
+def relax(  # noqa: PLR0913  everything a relaxation may be told
     structures: Any,
     *,
     model: str | Path | CrystalModel = "default",
@@ -56,6 +57,7 @@ def relax(
     relax_cell: bool = True,
     device: str = "auto",
     dtype: Precision = "float32",
+    dispersion: str | None = None,
     progress: bool = True,
 ) -> list[Relaxed]:
     """Relax many structures, as many at once as the device holds.
@@ -72,6 +74,7 @@ def relax(
         relax_cell: Relax the cell too.
         device: ``"auto"`` takes a CUDA device if there is one.
         dtype: Precision of forces; positions are always float64.
+        dispersion: Add Grimme's D3 for PBE, ``"d3bj"`` or ``"d3zero"``, as the calculator does.
         progress: Show a bar.
 
     Returns:
@@ -79,8 +82,9 @@ def relax(
         others alone.
 
     Raises:
-        UnknownName: There is no such model.
+        UnknownName: There is no such model or dispersion.
         NoForces: The model is no potential, or its energy has kinks.
+        MissingExtra: Dispersion is asked for and simple-dftd3 is not installed.
 
     Example:
         >>> from ase.build import bulk
@@ -98,6 +102,7 @@ def relax(
         relax_cell=relax_cell,
         device=device,
         dtype=dtype,
+        dispersion=dispersion,
     )
     with tqdm(total=len(structures), disable=not progress, unit="crystal") as bar:
         results: dict[int, Relaxed] = {}
@@ -116,6 +121,7 @@ def relax_each(
     relax_cell: bool = True,
     device: str = "auto",
     dtype: Precision = "float32",
+    dispersion: str | None = None,
 ) -> Iterator[tuple[int, Relaxed]]:
     """Relax a stream of structures, however long; yield results as they are ready.
 
@@ -126,6 +132,7 @@ def relax_each(
         The number of a structure in the stream and its result, in any order.
     """
     relaxer = _Relaxer(shared_potential(model, device, dtype), fmax, steps, relax_cell)
+    relaxer.dispersion = Dispersion(dispersion) if dispersion else None
     return relaxer.run(structures)
 
 
@@ -168,6 +175,7 @@ class _Relaxer:
 
     def __init__(self, model: CrystalModel, fmax: float, steps: int, relax_cell: bool) -> None:
         self.model, self.fmax, self.steps, self.relax_cell = model, fmax, steps, relax_cell
+        self.dispersion: Dispersion | None = None
         self.budget = budget_of(model.device)
         self.waiting: deque[_Run] = deque()
         self.running: list[_Run] = []
@@ -210,7 +218,7 @@ class _Relaxer:
         """Move what is running until something is done; send half of it back if it does not fit."""
         walkers = [run.walker for run in self.running]
         try:
-            return Descent(walkers, self.model, self.fmax, self.steps).run()
+            return Descent(walkers, self.model, self.fmax, self.steps, self.dispersion).run()
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise

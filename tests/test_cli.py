@@ -33,7 +33,10 @@ COLUMNS = ["name", "formula", *PROPERTIES, "error"]
 
 VERBS = {
     "predict": ["STRUCTURES", "--model", "--property", "--out", "--device"],
-    "relax": ["STRUCTURES", "--model", "--fmax", "--steps", "--fixed-cell", "--out", "--device"],
+    "relax": [
+        *["STRUCTURES", "--model", "--fmax", "--steps", "--fixed-cell", "--dispersion", "--out"],
+        "--device",
+    ],
     "featurize": ["STRUCTURES", "--out", "--model", "--device"],
     "train": ["RECIPE.toml", "--set", "--resume"],
     "evaluate": [
@@ -251,9 +254,11 @@ def test_flags_reach_the_relaxation(folder, monkeypatch):
 
     asked = create_autospec(library.relax, side_effect=library.relax)
     monkeypatch.setattr(library, "relax", asked)
-    run("relax", "NaCl.cif", "--fmax", "0.2", "--steps", "1", "--fixed-cell")
+    options = ["--fmax", "0.2", "--steps", "1", "--fixed-cell", "--dispersion", "d3bj"]
+    run("relax", "NaCl.cif", *options)
     (_, told) = asked.call_args
     assert (told["fmax"], told["steps"], told["relax_cell"]) == (0.2, 1, False)
+    assert told["dispersion"] == "d3bj"
     assert (folder / "relaxed.extxyz").exists()
 
 

@@ -16,6 +16,7 @@ EXAMPLE = """\b
 Example:
   crystalformer relax candidates/*.cif --fmax 0.1 -o relaxed.extxyz > summary.csv
   crystalformer relax slab.xyz --fixed-cell --steps 200
+  crystalformer relax layered/*.cif --dispersion d3bj
 """
 
 AT_ONCE = 64
@@ -40,6 +41,10 @@ def relax(
         int, typer.Option(min=0, metavar="NUMBER", help="Steps after which to give up.")
     ] = 500,
     fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Move atoms alone.")] = False,
+    dispersion: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Add D3 dispersion for PBE: d3bj or d3zero."),
+    ] = None,
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FILE", help="Extended XYZ of what was relaxed.")
     ] = Path("relaxed.extxyz"),
@@ -66,6 +71,7 @@ def relax(
                 steps=steps,
                 relax_cell=not fixed_cell,
                 device=device,
+                dispersion=dispersion,
                 progress=sys.stderr.isatty(),
             )
             rows = job.rows(_summary(relaxed), found)
