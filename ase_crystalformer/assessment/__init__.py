@@ -1,6 +1,7 @@
 """Benchmarks of potentials against DFT, each by name, for any ASE calculator."""
 
 from ase_crystalformer.assessment.benchmark import Benchmark
+from ase_crystalformer.assessment.cohesion import COHESION
 from ase_crystalformer.assessment.dynamics import DYNAMICS
 from ase_crystalformer.assessment.elasticity import ELASTICITY
 from ase_crystalformer.assessment.equation_of_state import EQUATION_OF_STATE
@@ -21,5 +22,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         FORCES,
         DYNAMICS,
         MLEARN,
+        COHESION,
     )
 }

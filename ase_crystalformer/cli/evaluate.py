@@ -22,7 +22,7 @@ Example:
 
 BENCHMARKS = (
     "relaxation, relaxation-mp, elasticity, equation-of-state, heat-capacity, forces, dynamics, "
-    "mlearn"
+    "mlearn, cohesion"
 )
 
 
