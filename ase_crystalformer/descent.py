@@ -98,9 +98,15 @@ class Descent:
     """
 
     def __init__(
-        self, walkers: Sequence[Walker], model: CrystalModel, fmax: float, steps: int
+        self,
+        walkers: Sequence[Walker],
+        model: CrystalModel,
+        fmax: float,
+        steps: int,
+        dispersion: Dispersion | None = None,
     ) -> None:
         self.walkers, self.model, self.fmax, self.most_steps = walkers, model, fmax, steps
+        self.dispersion = dispersion
         device = model.device
         self.batch = MovingBatch(
             [walker.mover for walker in walkers], model.encoder.rule.cutoff, device
@@ -136,6 +142,8 @@ class Descent:
     def _step(self) -> list[Arrival]:
         graph = self.batch.graph(self.model.dtype)
         result = self.model.energy(graph)
+        if self.dispersion:
+            result = self.dispersion.add(result, graph)
         forces, pull = self._allowed(result, graph)
         fmax = forces.new_zeros(len(self.walkers))
         fmax = fmax.scatter_reduce(0, self.batch.crystal, forces.norm(dim=-1), "amax")
@@ -171,7 +179,7 @@ class Descent:
             turned = self.freedom.displacement(turned)
             forces = _rows(turned, torch.linalg.inv(self.change).mT, self.batch.crystal)
         pull = -result.stress.double() * graph.volume.double()[:, None, None]
-        known = graph.volume, self.freedom.strain(torch.where(known, pull, 0.0))
+        return forces, self.freedom.strain(pull)
 
     def _move(
         self,

@@ -4,24 +4,29 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 
 from ase_crystalformer.batching import budget_of, out_of_memory
-from ase_crystalformer.descent import Arrival, Descent, Walker
+from ase_crystalformer.descent import OPTIMISERS, Arrival, Descent, Walker
 from ase_crystalformer.dispersion import Dispersion
-from ase_crystalformer.errors import BadStructure, CrystalformerError, OutOfMemory
+from ase_crystalformer.errors import CrystalformerError, OutOfMemory, unknown_name
+from ase_crystalformer.freedom import CellFreedom, Freedom, check_cell_freedom, symmetric
 from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.outside import outside, warn_outside
 from ase_crystalformer.prediction import as_list
 from ase_crystalformer.pretrained import Precision, shared_potential
+from ase_crystalformer.quantities import Results
 from ase_crystalformer.structures import as_crystal, to_atoms
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+Optimiser: TypeAlias = Literal["fire", "lbfgs"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,6 +42,10 @@ class Relaxed:
         converged: Whether forces and stress are as small as was asked.
         steps: How often it moved.
         error: Why it failed; ``None`` if it did not.
+        energy_uncertainty: Expected error of the energy, eV; ``None``, as the two below, if it
+            failed or the model was not calibrated.
+        forces_uncertainty: Expected length of the error of the force on every atom, eV/Å.
+        novelty: Of every atom; beyond 1 its surroundings are outside of what was trained on.
     """
 
     atoms: "Atoms | None"
@@ -46,15 +55,20 @@ class Relaxed:
     converged: bool = False
     steps: int = 0
     error: str | None = None
+    energy_uncertainty: float | None = None
+    forces_uncertainty: Float[ndarray, " atoms"] | None = None
+    novelty: Float[ndarray, " atoms"] | None = None
 
 
-def relax(  # noqa: PLR0913  everything a relaxation may be told
+def relax(  # noqa: PLR0913  what is asked, where it runs
     structures: Any,
     *,
     model: str | Path | CrystalModel = "default",
     fmax: float = 0.05,
     steps: int = 500,
-    relax_cell: bool = True,
+    relax_cell: CellFreedom = True,
+    keep_symmetry: bool = False,
+    optimiser: Optimiser = "fire",
     device: str = "auto",
     dtype: Precision = "float32",
     dispersion: str | None = None,
@@ -62,16 +76,20 @@ def relax(  # noqa: PLR0913  everything a relaxation may be told
 ) -> list[Relaxed]:
     """Relax many structures, as many at once as the device holds.
 
-    Ends in the same minima as ASE's FIRE with a FrechetCellFilter, and by the same measure: no
-    force on an atom, and no row of stress times volume per atom, exceeds ``fmax``. Cells relax
-    along the directions they repeat; ``FixAtoms`` is kept.
+    Takes the steps of ASE's FIRE with a FrechetCellFilter, and stops when no force on an atom, and
+    no row of stress times volume per atom, exceeds ``fmax``. Cells relax along the directions they
+    repeat. ``FixAtoms``, ``FixScaled`` and ``FixSymmetry`` are kept, and where the cell is fixed
+    ``FixCartesian``, ``FixedLine`` and ``FixedPlane``; a structure with another constraint fails.
 
     Args:
         structures: ASE, pymatgen or JARVIS structures, or one of them. They are not changed.
         model: A potential: a name (see ``list_models``), the path of a model, or a model.
         fmax: Force below which a structure is relaxed, eV/Å.
         steps: How often a structure may move.
-        relax_cell: Relax the cell too.
+        relax_cell: Relax the cell too; ``"volume"`` or ``"shape"`` alone; or six times true or
+            false for the strains xx, yy, zz, yz, xz, xy.
+        keep_symmetry: Move structures onto the symmetry they have within 0.01 Å, and keep it.
+        optimiser: ``"fire"``, or ``"lbfgs"``, which needs fewer steps.
         device: ``"auto"`` takes a CUDA device if there is one.
         dtype: Precision of forces; positions are always float64.
         dispersion: Add Grimme's D3 for PBE, ``"d3bj"`` or ``"d3zero"``, as the calculator does.
@@ -82,9 +100,13 @@ def relax(  # noqa: PLR0913  everything a relaxation may be told
         others alone.
 
     Raises:
-        UnknownName: There is no such model or dispersion.
+        UnknownName: There is no such model, optimiser or dispersion.
         NoForces: The model is no potential, or its energy has kinks.
         MissingExtra: Dispersion is asked for and simple-dftd3 is not installed.
+        ValueError: ``relax_cell`` is none of the above.
+
+    Warns:
+        OutsideTraining: Once, if structures ended outside of what a calibrated potential knows.
 
     Example:
         >>> from ase.build import bulk
@@ -100,6 +122,8 @@ def relax(  # noqa: PLR0913  everything a relaxation may be told
         fmax=fmax,
         steps=steps,
         relax_cell=relax_cell,
+        keep_symmetry=keep_symmetry,
+        optimiser=optimiser,
         device=device,
         dtype=dtype,
         dispersion=dispersion,
@@ -109,16 +133,19 @@ def relax(  # noqa: PLR0913  everything a relaxation may be told
         for number, result in found:
             results[number] = result
             bar.update()
+    _warn(results, model.card.name if isinstance(model, CrystalModel) else str(model))
     return [results[number] for number in range(len(structures))]
 
 
-def relax_each(
+def relax_each(  # noqa: PLR0913  as of relax
     structures: Iterable[Any],
     *,
     model: str | Path | CrystalModel = "default",
     fmax: float = 0.05,
     steps: int = 500,
-    relax_cell: bool = True,
+    relax_cell: CellFreedom = True,
+    keep_symmetry: bool = False,
+    optimiser: Optimiser = "fire",
     device: str = "auto",
     dtype: Precision = "float32",
     dispersion: str | None = None,
@@ -131,22 +158,39 @@ def relax_each(
     Yields:
         The number of a structure in the stream and its result, in any order.
     """
-    relaxer = _Relaxer(shared_potential(model, device, dtype), fmax, steps, relax_cell)
-    relaxer.dispersion = Dispersion(dispersion) if dispersion else None
-    return relaxer.run(structures)
+    if optimiser not in OPTIMISERS:
+        raise unknown_name("optimiser", optimiser, OPTIMISERS)
+    check_cell_freedom(relax_cell)
+    added = Dispersion(dispersion) if dispersion else None
+    task = _Task(fmax, steps, relax_cell, keep_symmetry, optimiser, added)
+    return _Relaxer(shared_potential(model, device, dtype), task).run(structures)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is asked; see ``relax``."""
+
+    fmax: float
+    steps: int
+    relax_cell: CellFreedom
+    keep_symmetry: bool
+    optimiser: Optimiser
+    dispersion: Dispersion | None
 
 
 class _Run:
     """A structure that is relaxed, and what came in."""
 
-    def __init__(self, number: int, structure: Any, model: CrystalModel, relax_cell: bool) -> None:
+    def __init__(self, number: int, structure: Any, model: CrystalModel, task: _Task) -> None:
         crystal = as_crystal(structure)
         model.check_elements(torch.from_numpy(crystal.species))
         self.number = number
         is_ase = hasattr(structure, "get_atomic_numbers")
         self.atoms = structure.copy() if is_ase else to_atoms(crystal)
-        free = _free_atoms(self.atoms)
-        self.walker = Walker.of(crystal, model.encoder.rule.cutoff, free, relax_cell)
+        held = symmetric(self.atoms) if task.keep_symmetry else self.atoms
+        freedom = Freedom.of(held, task.relax_cell)
+        cutoff = model.encoder.rule.cutoff
+        self.walker = Walker.of(as_crystal(held), cutoff, freedom, task.optimiser)
 
     def result(self, arrival: Arrival) -> Relaxed:
         """Write down how it fared."""
@@ -155,14 +199,19 @@ class _Run:
         atoms, crystal = self.atoms, self.walker.mover.crystal
         cell = atoms.cell.array.copy()
         cell[crystal.periodic] = crystal.cell[crystal.periodic]
-        atoms.set_cell(cell)
+        atoms.set_cell(cell, apply_constraint=False)
         atoms.set_positions(crystal.positions, apply_constraint=False)
         if isinstance(arrival.outcome, CrystalformerError):
             return Relaxed(atoms=atoms, steps=self.walker.steps, error=_told(arrival.outcome))
-        atoms.calc = SinglePointCalculator(atoms, **arrival.outcome)
+        known = Results(arrival.outcome)
+        atoms.calc = SinglePointCalculator(atoms, **known)
+        atoms.calc.results = Results({**atoms.calc.results, **known.uncertainties})
         return Relaxed(
             atoms=atoms,
             energy=arrival.outcome["energy"],
+            energy_uncertainty=known.get("energy_uncertainty"),
+            forces_uncertainty=known.get("forces_uncertainty"),
+            novelty=known.get("novelty"),
             fmax=arrival.fmax,
             stress=arrival.outcome.get("stress"),
             converged=arrival.converged,
@@ -173,9 +222,8 @@ class _Run:
 class _Relaxer:
     """Keeps the device busy: structures that are done leave, waiting ones enter."""
 
-    def __init__(self, model: CrystalModel, fmax: float, steps: int, relax_cell: bool) -> None:
-        self.model, self.fmax, self.steps, self.relax_cell = model, fmax, steps, relax_cell
-        self.dispersion: Dispersion | None = None
+    def __init__(self, model: CrystalModel, task: _Task) -> None:
+        self.model, self.task = model, task
         self.budget = budget_of(model.device)
         self.waiting: deque[_Run] = deque()
         self.running: list[_Run] = []
@@ -204,7 +252,7 @@ class _Relaxer:
                 if number is None:
                     return
                 try:
-                    run = _Run(number, structure, self.model, self.relax_cell)
+                    run = _Run(number, structure, self.model, self.task)
                 except CrystalformerError as error:
                     yield number, Relaxed(atoms=None, error=_told(error))
                     continue
@@ -216,14 +264,14 @@ class _Relaxer:
 
     def _move(self) -> list[Arrival]:
         """Move what is running until something is done; send half of it back if it does not fit."""
-        walkers = [run.walker for run in self.running]
+        walkers, task = [run.walker for run in self.running], self.task
         try:
-            return Descent(walkers, self.model, self.fmax, self.steps, self.dispersion).run()
+            return Descent(walkers, self.model, task.fmax, task.steps, task.dispersion).run()
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
         if len(walkers) == 1:
-            told = f"{len(walkers[0].free)} atoms do not fit the memory. Use a smaller cell."
+            told = f"{walkers[0].atoms} atoms do not fit the memory. Use a smaller cell."
             return [Arrival(0, OutOfMemory(told))]
         self.budget = sum(walker.work for walker in walkers) // 2
         half = len(walkers) // 2
@@ -232,23 +280,14 @@ class _Relaxer:
         return []
 
 
-def _free_atoms(atoms: "Atoms") -> Bool[ndarray, " atoms"]:
-    """Say which atoms may move.
-
-    Raises:
-        BadStructure: if there are other constraints than fixed atoms.
-    """
-    from ase.constraints import FixAtoms
-
-    free = np.ones(len(atoms), dtype=bool)
-    for constraint in atoms.constraints:
-        if not isinstance(constraint, FixAtoms):
-            raise BadStructure(
-                f"{type(constraint).__name__} cannot be kept here; only FixAtoms can. Remove it, "
-                "or relax with ASE's optimisers and CrystalformerCalculator."
-            )
-        free[constraint.index] = False
-    return free
+def _warn(results: dict[int, Relaxed], model: str) -> None:
+    """Warn, once, if some ended outside of what the model knows."""
+    strange = {
+        number: outside(one.novelty, one.atoms.numbers)
+        for number, one in results.items()
+        if one.atoms is not None
+    }
+    warn_outside(strange, len(results), model)
 
 
 def _told(error: CrystalformerError) -> str:
