@@ -118,6 +118,16 @@ def test_numbers_that_are_none_are_failures(tmp_path):
     assert "not a number" in go(Endless(), tmp_path).failed["Al"]
 
 
+def test_numbers_of_numpy_in_single_precision_are_kept(tmp_path):
+    class Single(Counting):
+        def __call__(self, crystal):
+            return np.float32(-0.5)
+
+    report = go(Single(), tmp_path)
+    assert report.failed == {}
+    assert {row.energy for row in report.rows.values()} == {-0.5}
+
+
 def test_an_interrupt_loses_one_crystal(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         go(Counting({"Cu": KeyboardInterrupt()}), tmp_path)

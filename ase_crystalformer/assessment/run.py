@@ -209,9 +209,8 @@ def _measured(
     """Measure one crystal; whatever goes wrong is said in its line."""
     start = time.perf_counter()
     try:
-        row = asdict(benchmark.measure(calculator, crystal, options))
-        _refuse_unless_finite(row)
-        found: dict[str, Any] = {"row": row}
+        row = benchmark.measure(calculator, crystal, options)
+        found: dict[str, Any] = {"row": _plain(row)}
     except MissingExtra:
         raise
     except Exception as error:  # a foreign calculator may raise anything
@@ -220,11 +219,13 @@ def _measured(
     return {"id": crystal.id, "atoms": crystal.atoms, "seconds": seconds, **found}
 
 
-def _refuse_unless_finite(row: dict[str, Any]) -> None:
+def _plain(row: Any) -> dict[str, Any]:
+    """Turn a row into what JSON holds; some calculators return scalars of numpy."""
     try:
-        json.dumps(row, allow_nan=False)
+        text = json.dumps(asdict(row), allow_nan=False, default=lambda scalar: scalar.item())
     except ValueError as error:
         raise BadStructure("A result is infinite or not a number.") from error
+    return dict(json.loads(text))
 
 
 def _summed_up(
