@@ -17,6 +17,7 @@ from ase_crystalformer.errors import CrystalformerError
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import digest
 from ase_crystalformer.neighbours import Radius, VerletList
+from ase_crystalformer.outside import warn_of
 from ase_crystalformer.pretrained import (
     ENERGY_PROPERTIES,
     Precision,
@@ -24,13 +25,18 @@ from ase_crystalformer.pretrained import (
     shared_model,
     shared_potential,
 )
-from ase_crystalformer.quantities import Quantities, energy_quantities
+from ase_crystalformer.quantities import (
+    UNCERTAINTIES,
+    Quantities,
+    Results,
+    energy_quantities,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 #: What an energy costs less for than its derivatives.
-WITHOUT_DERIVATIVES = {"energy", "free_energy", "energies"}
+WITHOUT_DERIVATIVES = {"energy", "free_energy", "energies", "energy_uncertainty", "novelty"}
 
 
 class CrystalformerCalculator(Calculator):
@@ -39,6 +45,11 @@ class CrystalformerCalculator(Calculator):
     Stress is defined for structures that are periodic in all three directions. Other properties,
     such as ``calc.get_property("band_gap", atoms)``, come from a second model, which is loaded when
     one is first asked for. They are never in ``results``: ASE writes those, and knows no band gap.
+
+    A calibrated potential also tells what it expects to be wrong by: ``results`` then knows
+    ``energy_uncertainty`` (eV), ``forces_uncertainty`` (eV/Å, of every atom) and ``novelty`` (of
+    every atom; beyond 1 its surroundings are outside of training) by name, but does not list them.
+    The first structure outside of training is warned about (``OutsideTraining``), later ones not.
 
     Args:
         model: A potential: a name (see ``list_models``), the path of a model, or a model, which is
@@ -88,8 +99,9 @@ class CrystalformerCalculator(Calculator):
                 "property_model is what predicts band gaps and the like."
             )
         self._predicted: tuple[Atoms, Quantities] | None = None
-        self._derivatives = False
-        self.implemented_properties = [*ENERGY_PROPERTIES, *self._properties]
+        self._derivatives = self._warned = False
+        own = UNCERTAINTIES if self.model.uncertainty else ()
+        self.implemented_properties = [*ENERGY_PROPERTIES, *own, *self._properties]
         self.parameters.update(
             model=_name_of(model),
             sha256=_digest_of(model),
@@ -127,7 +139,7 @@ class CrystalformerCalculator(Calculator):
             UnseenElement: The model does not know one of its elements.
             PropertyNotImplementedError: Stress was asked of what is no three-dimensional crystal.
         """
-        self.results = {}
+        self.results = Results({})
         super().calculate(atoms, properties, system_changes)
         if "stress" in properties:
             _refuse_without_volume(self.atoms)
@@ -137,7 +149,9 @@ class CrystalformerCalculator(Calculator):
         result = self.model.energy(graph, derivatives=self._derivatives)
         if self._dispersion:
             result = self._dispersion.add(result, graph)
-        self.results = _sound(energy_quantities(result, graph)[0])
+        found = _sound(energy_quantities(result, graph)[0])
+        self.results = Results(found)
+        self._warned = self._warned or warn_of(found, self.atoms.numbers, self.model.card.name)
 
     def get_property(
         self, name: str, atoms: "Atoms | None" = None, allow_calculation: bool = True

@@ -4,6 +4,7 @@ The program is simple-dftd3. Parameters are those fitted for PBE, without three-
 applies them with ``IVDW`` 12 and 11.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,11 +81,12 @@ class Dispersion:
         energies = result.energies + per_atom.to(result.energies)
         energy = result.energy + per_crystal.to(result.energy)
         if result.forces is None or result.stress is None:
-            return EnergyResult(energies=energies, energy=energy)
+            return replace(result, energies=energies, energy=energy)
         forces = torch.from_numpy(np.concatenate([one[1] for one in found]))
         virial = torch.from_numpy(np.stack([one[2] for one in found]))
         stress = virial.to(result.stress) / graph.volume[:, None, None]
-        return EnergyResult(
+        return replace(
+            result,
             energies=energies,
             energy=energy,
             forces=result.forces + forces.to(result.forces),

@@ -54,6 +54,10 @@ class MissingExtra(CrystalformerError, ImportError):
     """An optional dependency is needed for this and is not installed."""
 
 
+class OutsideTraining(UserWarning):
+    """A potential was asked about surroundings unlike all that it was trained on."""
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> UnknownName:
     """Say that ``given`` is no ``kind``, what it may have meant, and what there is."""
     names = sorted(known)

@@ -56,6 +56,22 @@ class PropertyHead(nn.Module):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Uncertainty:
+    """How far a potential expects to be wrong, and how far it is from what it knows.
+
+    Attributes:
+        energy: Expected absolute error of the energy of every crystal, eV.
+        novelty: Distance of every atom's surroundings from those trained on; beyond 1 they are
+            outside.
+        forces: Expected length of the error of the force on every atom, eV/Å.
+    """
+
+    energy: Float[Tensor, " crystals"]
+    novelty: Float[Tensor, " atoms"]
+    forces: Float[Tensor, " atoms"] | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class EnergyResult:
     """Energy of every crystal and its derivatives; eV, eV/Å, eV/Å³.
 
@@ -65,12 +81,14 @@ class EnergyResult:
         forces: Minus the derivative with respect to positions.
         stress: Derivative with respect to strain per volume, ASE's sign; NaN where there is no
             volume.
+        uncertainty: If the model was calibrated.
     """
 
     energies: Float[Tensor, " atoms"]
     energy: Float[Tensor, " crystals"]
     forces: Float[Tensor, "atoms 3"] | None = None
     stress: Float[Tensor, "crystals 3 3"] | None = None
+    uncertainty: Uncertainty | None = None
 
 
 class EnergyHead(nn.Module):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ase_crystalformer.batching import in_batches
+from ase_crystalformer.card import Card
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import (
     BadModelFile,
@@ -34,35 +35,11 @@ from ase_crystalformer.model_file import read_model_file, write_model_file
 from ase_crystalformer.neighbours import Radius, build
 from ase_crystalformer.quantities import Quantities, energy_quantities, property_quantities
 from ase_crystalformer.targets import Target
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """What a user must know of a model's origin.
-
-    Attributes:
-        name: What it is called.
-        summary: One sentence: what for, and how far to trust it.
-        licence: Of the weights.
-        citations: BibTeX of the method and the data.
-        elements: Atomic numbers it was trained on.
-        data: Sets of data, with licence and size.
-        training: Command, seed, hardware, hours, commit.
-        errors: Validation errors, quantity -> {"mae": …, "unit": …, "n": …, "on": …}.
-    """
-
-    name: str = "untrained"
-    summary: str = ""
-    licence: str = "not stated"
-    citations: tuple[str, ...] = ()
-    elements: tuple[int, ...] = ()
-    data: tuple[str, ...] = ()
-    training: dict[str, Any] = field(default_factory=dict)
-    errors: dict[str, Any] = field(default_factory=dict)
+from ase_crystalformer.uncertainty import UncertaintyConfig, UncertaintyHead
 
 
 class CrystalModel(nn.Module):
-    """Encoder + head + card.
+    """Encoder + head + card; of a calibrated potential also an uncertainty head.
 
     Args:
         encoder: A name in ``ENCODERS``.
@@ -100,6 +77,7 @@ class CrystalModel(nn.Module):
         self.energy_scale = energy_scale
         width = self.encoder.width
         self.head = PropertyHead(width, targets) if targets else EnergyHead(width)
+        self.uncertainty: UncertaintyHead | None = None
 
     @property
     def is_potential(self) -> bool:
@@ -178,13 +156,19 @@ class CrystalModel(nn.Module):
         with torch.inference_mode(False), torch.set_grad_enabled(derivatives):
             graph = graph.recorded()
             leaf = with_leaves(graph, self.encoder, record=derivatives)
-            own = self.head.interaction(self.encoder(leaf), leaf)
+            features = self.encoder(leaf)
+            own = self.head.interaction(features, leaf)
             forces = stress = None
             if derivatives:
                 forces, stress = (part.detach() for part in forces_and_stress(own.sum(), leaf))
         energies = own.detach().double() + self.head.references(graph)
         total = sum_over_atoms(energies, graph)
-        return EnergyResult(energies=energies, energy=total, forces=forces, stress=stress)
+        found = EnergyResult(energies=energies, energy=total, forces=forces, stress=stress)
+        if self.uncertainty is None:
+            return found
+        with torch.no_grad():
+            expected = self.uncertainty(features.invariant.detach(), graph, forces)
+        return replace(found, uncertainty=expected)
 
     def draw(self, structure: Any) -> CrystalGraph:
         """Draw the graph this model reads.
@@ -219,7 +203,9 @@ class CrystalModel(nn.Module):
 
         Returns:
             One dictionary per structure, in their order: every target of a property model in its
-            unit, or energy, free_energy, energies, forces and stress of a potential as in ASE.
+            unit, or energy, free_energy, energies, forces and stress of a potential as in ASE. If
+            it was calibrated also energy_uncertainty (eV), forces_uncertainty (eV/Å, every atom)
+            and novelty (every atom; beyond 1 it is outside of training).
 
         Raises:
             BadStructure: for the first structure that cannot be computed; ``each`` goes on.
@@ -261,6 +247,7 @@ class CrystalModel(nn.Module):
             **describe_encoder(self.encoder),
             "targets": [asdict(target) for target in self.targets],
             "energy_scale": self.energy_scale,
+            "uncertainty": self.uncertainty and asdict(self.uncertainty.config),
             "card": asdict(self.card),
         }
 
@@ -279,16 +266,14 @@ class CrystalModel(nn.Module):
                 targets=[Target(**target) for target in told["targets"]],
                 energy_scale=told["energy_scale"],
                 mixer=told.get("mixer"),
-                card=_card(told["card"]),
+                card=Card.read(told["card"]),
             )
+            if told.get("uncertainty"):
+                config = UncertaintyConfig(**told["uncertainty"])
+                model.uncertainty = UncertaintyHead(model.encoder.width, config)
             model.load_state_dict(weights)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise BadModelFile(
                 f"{path} does not describe a model of this version: {error}. Fetch it again."
             ) from error
         return model.eval()
-
-
-def _card(fields: dict[str, Any]) -> Card:
-    listed = {key: tuple(fields[key]) for key in ("citations", "elements", "data")}
-    return Card(**{**fields, **listed})

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ase_crystalformer.errors import CrystalformerError, unknown_name
 from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.outside import outside, warn_outside
 from ase_crystalformer.pretrained import shared_model
 from ase_crystalformer.quantities import Quantities
+from ase_crystalformer.structures import as_crystal
 from ase_crystalformer.units import UNITS
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ def predict(
         structures: ASE, pymatgen or JARVIS structures, in a list, a table column, or any iterable;
             or one of them.
         properties: Which; all the model knows if ``None``. A potential knows ``energy`` and
-            ``energy_per_atom``.
+            ``energy_per_atom``; if it was calibrated, also ``energy_uncertainty`` and ``novelty``,
+            the largest of the atoms, which is beyond 1 for structures outside of training.
         model: A name (see ``list_models``), the path of a model, or a model.
         device: ``"auto"`` takes a CUDA device if there is one.
         progress: Show a bar.
@@ -40,6 +43,9 @@ def predict(
 
     Raises:
         UnknownName: There is no such model, or it knows no such property.
+
+    Warns:
+        OutsideTraining: Once, if structures are outside of what a calibrated potential knows.
 
     Example:
         >>> from ase.build import bulk
@@ -54,10 +60,14 @@ def predict(
     index = structures.index if isinstance(structures, Series) else None
     structures = as_list(structures)
     rows: list[Quantities] = [{} for _ in structures]
+    strange: dict[int, str] = {}
     with tqdm(total=len(rows), disable=not progress, unit="crystal") as bar:
         for number, result in chosen.each(structures, derivatives=False):
             rows[number] = _row(result)
+            if rows[number].get("novelty", 0.0) > 1:
+                strange[number] = _outside(result, structures[number])
             bar.update()
+    warn_outside(strange, len(rows), chosen.card.name)
     table = DataFrame(rows, index=index, columns=[*units, "error"])
     table = table.astype(dict.fromkeys(units, float))
     table.attrs.update(units=units, model=chosen.card.name)
@@ -75,7 +85,8 @@ def as_list(structures: Any) -> list[Any]:
 def _units(model: CrystalModel, properties: Sequence[str] | None) -> dict[str, str]:
     """Return the properties asked for, each with its unit."""
     known = {target.name: target.unit for target in model.targets}
-    known = known or {name: UNITS[name] for name in ("energy", "energy_per_atom")}
+    own = ("energy_uncertainty", "novelty") if model.uncertainty else ()
+    known = known or {name: UNITS[name] for name in ("energy", "energy_per_atom", *own)}
     asked = [properties] if isinstance(properties, str) else list(properties or known)
     for name in asked:
         if name not in known:
@@ -86,10 +97,15 @@ def _units(model: CrystalModel, properties: Sequence[str] | None) -> dict[str, s
 def _row(result: Quantities | CrystalformerError) -> Quantities:
     if isinstance(result, CrystalformerError):
         return {"error": f"{type(result).__name__}: {result}"}
+    row = {**result, "error": None}
     if "energies" in result:
-        return {
-            **result,
-            "energy_per_atom": result["energy"] / len(result["energies"]),
-            "error": None,
-        }
-    return {**result, "error": None}
+        row["energy_per_atom"] = result["energy"] / len(result["energies"])
+    if "novelty" in result:
+        row["novelty"] = float(result["novelty"].max())
+    return row
+
+
+def _outside(result: Quantities | CrystalformerError, structure: Any) -> str:
+    """Name the atom that is farthest from training."""
+    assert not isinstance(result, CrystalformerError)
+    return outside(result["novelty"], as_crystal(structure).species)

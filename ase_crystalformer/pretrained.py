@@ -12,6 +12,7 @@ import torch
 from ase_crystalformer.errors import NoForces, unknown_name
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import model_paths, read_card
+from ase_crystalformer.quantities import UNCERTAINTIES
 from ase_crystalformer.units import UNITS
 
 #: Where bundled models lie.
@@ -126,11 +127,12 @@ def describe(name: str | Path) -> ModelInfo:
     told = read_card(find_model(name))
     card = told["card"]
     units = {target["name"]: target["unit"] for target in told["targets"]}
+    calibrated = UNCERTAINTIES if told.get("uncertainty") else ()
     return ModelInfo(
         name=card["name"],
         summary=card["summary"],
         licence=card["licence"],
-        units=units or {key: UNITS[key] for key in ENERGY_PROPERTIES},
+        units=units or {key: UNITS[key] for key in (*ENERGY_PROPERTIES, *calibrated)},
         elements=tuple(chemical_symbols[number] for number in card["elements"]),
         errors=card["errors"],
         data=tuple(card["data"]),

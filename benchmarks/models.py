@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from ase_crystalformer.card import Card
 from ase_crystalformer.errors import UnknownName
-from ase_crystalformer.model import Card, CrystalModel
+from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import ALIASES, load_model, prepared
 from ase_crystalformer.targets import TARGETS
 

@@ -7,13 +7,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ase_crystalformer.card import Card
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe, NoForces
 from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.mixer import MixedEncoder
-from ase_crystalformer.model import Card, CrystalModel
+from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model
 from ase_crystalformer.training.config import EnergyLoss, Recipe, mixer_of
+from ase_crystalformer.training.energy_scale import keep_former_scale, move_to_scale
 from ase_crystalformer.training.fitting import (
     elements_seen,
     fit_references,
@@ -96,7 +98,10 @@ def _without_energies(
 
 
 def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -> CrystalModel:
-    """Load the model to start from; it keeps its scaling and learns the elements of the data."""
+    """Load the model to start from; it learns the elements of the data.
+
+    It keeps its scaling, but for the energies of elements where the recipe names another scale.
+    """
     assert recipe.start is not None
     model = CrystalModel.load(find_model(recipe.start))
     has = [target.name for target in model.targets] or "energies"
@@ -108,9 +113,23 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
         )
     model = _with_mixer(model, recipe)
     check_rule(packed, model.encoder, f"the model {recipe.start!r}")
+    scale = recipe.energy.scale if recipe.energy else None
+    if scale not in (None, model.energy_scale):
+        move_to_scale(model, str(scale), packed, _of_scale(str(scale), packed, train))
     elements = sorted({*model.card.elements, *elements_seen(packed, train)})
     model.card = replace(model.card, name=recipe.name, elements=tuple(elements))
     return model.train()
+
+
+def _of_scale(scale: str, packed: PackedCrystals, which: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choose the crystals whose energies stand on a scale."""
+    groups = packed.meta["names"]["group"]
+    if scale not in groups:
+        raise BadRecipe(
+            f"{packed.folder} holds no crystals of scale {scale!r}; its scales are "
+            f"{', '.join(groups)}. Name one of them as energy.scale, or leave it out."
+        )
+    return which[np.asarray(packed.arrays["group"])[which] == groups.index(scale)]
 
 
 def _with_mixer(model: CrystalModel, recipe: Recipe) -> CrystalModel:
@@ -147,4 +166,7 @@ def build_objective(
     weights = replace(recipe.energy, scale=model.energy_scale)
     objective = EnergyObjective(weights, groups, model.head.reference.shape[0] - 1)
     fit_shifts(objective, model.head, packed, train)
+    if recipe.start is not None:
+        former = CrystalModel.load(find_model(recipe.start))
+        keep_former_scale(objective, groups, former, model)
     return objective
