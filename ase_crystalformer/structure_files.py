@@ -46,15 +46,15 @@ def read_structures(sources: Iterable[str | Path]) -> Iterator[NamedStructure]:
         In the order of the sources; files of a folder or a pattern in alphabetical order.
     """
     seen: dict[str, int] = {}
-    for path, problem in _expand(sources):
+    for path, problem in expand(sources):
         found = [NamedStructure(str(path), None, problem)] if problem else _read_file(path)
         for item in found:
             seen[item.name] = repeats = seen.get(item.name, 0) + 1
             yield item if repeats == 1 else item._replace(name=f"{item.name}~{repeats}")
 
 
-def _expand(sources: Iterable[str | Path]) -> Iterator[tuple[Path, str | None]]:
-    """Name every file once, or say why there is none."""
+def expand(sources: Iterable[str | Path]) -> Iterator[tuple[Path, str | None]]:
+    """Name every file of files, folders and patterns once, or say why there is none."""
     done: set[Path] = set()
     for source in sources:
         for path, problem in _files_of(Path(source)):
