@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from ase_crystalformer.cli import evaluate, featurize, models, predict, relax, train
+from ase_crystalformer.cli import (
+    calibrate,
+    distill,
+    evaluate,
+    featurize,
+    finetune,
+    models,
+    predict,
+    relax,
+    screen,
+    train,
+)
 
 EXAMPLE = """\b
 Example:
@@ -22,8 +33,12 @@ app = typer.Typer(
 )
 app.command(epilog=predict.EXAMPLE)(predict.predict)
 app.command(epilog=relax.EXAMPLE)(relax.relax)
+app.command(epilog=screen.EXAMPLE)(screen.screen)
 app.command(epilog=featurize.EXAMPLE)(featurize.featurize)
 app.command(epilog=train.EXAMPLE)(train.train)
+app.command(epilog=finetune.EXAMPLE)(finetune.finetune)
+app.command(epilog=distill.EXAMPLE)(distill.distill)
+app.command(epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=models.EXAMPLE)(models.models)
 

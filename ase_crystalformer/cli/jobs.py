@@ -79,14 +79,14 @@ class Job:
         told = [error if isinstance(error, str) else None for error in table["error"]]
         errors = [item.error or error for item, error in zip(found, told, strict=True)]
         for item, error in zip(found, errors, strict=True):
-            self._count(item.name, error)
+            self.count(item.name, error)
         table = table.reset_index(drop=True)
         table.insert(0, "name", [item.name for item in found])
         table.insert(1, "formula", [_formula(item.atoms) for item in found])
         texts = {"name": "string", "formula": "string", "error": "string"}
         return table.assign(error=errors).astype(texts)
 
-    def _count(self, name: str, error: str | None) -> None:
+    def count(self, name: str, error: str | None) -> None:
         self.done += 1
         if error is not None:
             self.failed += 1

@@ -1,7 +1,8 @@
 """Labelled crystals from files of one's own.
 
-Extended XYZ and whatever else ASE reads, ASE databases, vasprun.xml, CIF, JSON of pymatgen, MatBench
-or JARVIS, and tables with a column of structures. Every number that comes with a structure is a label.
+Extended XYZ and whatever else ASE reads, ASE databases, vasprun.xml, CIF, JSON of pymatgen,
+MatBench or JARVIS, and tables with a column of structures. Every number that comes with a structure
+is a label.
 """
 
 import json

@@ -90,8 +90,9 @@ def _problem(frame: LabelledCrystal, seen: dict[bytes, LabelledCrystal]) -> str 
     key = _fingerprint(frame)
     if key in seen:
         twin = seen[key]
-        energies = [one.labels.get("energy") for one in (twin, frame)]
-        apart = "" if None in energies else f"; energies differ by {np.ptp(energies):.2g} eV"
+        first, second = (one.labels.get("energy", np.nan) for one in (twin, frame))
+        apart = f"; energies differ by {abs(float(first) - float(second)):.2g} eV"
+        apart = "" if np.isnan([first, second]).any() else apart
         return f"The same frame as {twin.id}{apart}."
     seen[key] = frame
     return None

@@ -5,7 +5,7 @@ They come with the package. Made by ``python -m ase_crystalformer.data.replay DA
 
 import gzip
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -32,19 +32,22 @@ SEED = 20261121
 
 #: How many frames of each source, and of how many atoms at most.
 QUOTAS: dict[str, tuple[int, int]] = {
-    "mp_labelled": (500, 12),
+    "mp_labelled": (800, 12),
     "isolated_atoms": (100, 1),
-    "mp_perturbed_sevennet": (1100, 12),
-    "mp_perturbed_chgnet": (300, 10),
-    "compressed": (150, 8),
-    "eos_vasp_pbe": (250, 8),
+    "mp_perturbed_sevennet": (1500, 12),
+    "mp_perturbed_chgnet": (400, 10),
+    "compressed": (200, 8),
+    "eos_vasp_pbe": (300, 8),
     "mlearn": (40, 64),
-    "monbtaw": (60, 16),
-    "polymlp_agau": (30, 16),
-    "polymlp_mgo": (8, 64),
-    "polymlp_fe": (15, 32),
-    "polymlp_srtio3": (10, 40),
+    "monbtaw": (80, 16),
+    "polymlp_agau": (40, 16),
+    "polymlp_mgo": (10, 64),
+    "polymlp_fe": (20, 32),
+    "polymlp_srtio3": (12, 40),
 }
+
+#: The source whose elements the potential has energies of; frames of others are left out.
+KNOWN = "mp_labelled"
 
 #: Frames with a larger force component are left out, eV/Å: they teach collisions, not crystals.
 LARGEST_FORCE = 15.0
@@ -99,9 +102,12 @@ def choose(crystals: Iterable[LabelledCrystal], seed: int = SEED) -> list[Labell
     for crystal in crystals:
         if crystal.split == "train" and _is_small(crystal):
             pools[crystal.source].append(crystal)
+    known = {int(kind) for crystal in pools[KNOWN] for kind in crystal.species}
     chosen = []
     for number, (source, pool) in enumerate(pools.items()):
-        singled = list({crystal.id: crystal for crystal in _single(source, pool)}.values())
+        singled = [crystal for crystal in pool if known.issuperset(crystal.species.tolist())]
+        if source == "isolated_atoms":  # of which the mixture holds copies
+            singled = [crystal for crystal in singled if crystal.id.endswith("/0")]
         weight = _rarity(singled)
         noise = np.random.default_rng([seed, number]).gumbel(size=len(singled))
         best = np.argsort(-(np.log(weight) + noise), kind="stable")[: QUOTAS[source][0]]
@@ -114,13 +120,6 @@ def _is_small(crystal: LabelledCrystal) -> bool:
         return False
     labels = crystal.labels
     return "forces" in labels and float(np.abs(labels["forces"]).max()) <= LARGEST_FORCE
-
-
-def _single(source: str, pool: list[LabelledCrystal]) -> Iterator[LabelledCrystal]:
-    """Keep one copy of what the mixture repeats."""
-    for crystal in pool:
-        if source != "isolated_atoms" or crystal.id.endswith("/0"):
-            yield crystal
 
 
 def _rarity(pool: list[LabelledCrystal]) -> np.ndarray:

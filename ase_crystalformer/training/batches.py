@@ -3,10 +3,12 @@
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from ase_crystalformer.data.loader import Batch, EdgeBudgetSampler, loader, work
 from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.replay import SOURCE as REPLAY
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.augment import orthogonal, turned
 from ase_crystalformer.training.config import Recipe
@@ -25,13 +27,24 @@ class PackedData(LightningDataModule):
         largest = recipe.data.largest_crystal or np.inf
         small = np.asarray(packed.arrays["atoms"]) <= largest
         self.train, self.val = (w[small[w]] for w in (packed.where("train"), packed.where("val")))
-        share = [recipe.data.share.get(name, 1.0) for name in packed.meta["names"]["source"]]
-        self.share = np.array(share)[np.asarray(packed.arrays["source"])]
+        self.share = self._shares()
         if len(self.train) == 0:
             raise BadRecipe(
                 f"{packed.folder} holds {len(packed)} crystals, but none to train on. Check its "
                 "splits and data.largest_crystal."
             )
+
+    def _shares(self) -> NDArray[np.float64]:
+        """Chance of each crystal to be drawn in an epoch."""
+        names = self.packed.meta["names"]["source"]
+        share = np.array([self.recipe.data.share.get(name, 1.0) for name in names])
+        source = np.asarray(self.packed.arrays["source"])
+        if self.recipe.data.replay is not None and REPLAY in names:
+            number = names.index(REPLAY)
+            replayed = int((source[self.train] == number).sum())
+            wanted = self.recipe.data.replay * (len(self.train) - replayed)
+            share[number] = min(1.0, wanted / max(1, replayed))
+        return share[source]
 
     def steps(self, epochs: int) -> int:
         """Count the batches that this process will have seen after so many epochs."""

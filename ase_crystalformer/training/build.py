@@ -117,7 +117,8 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
     if scale not in (None, model.energy_scale):
         move_to_scale(model, str(scale), packed, _of_scale(str(scale), packed, train))
     elements = sorted({*model.card.elements, *elements_seen(packed, train)})
-    model.card = replace(model.card, name=recipe.name, elements=tuple(elements))
+    model.card = replace(model.card, name=recipe.name, elements=tuple(elements), uncertainty={})
+    model.uncertainty = None  # It was calibrated for features that change now.
     return model.train()
 
 

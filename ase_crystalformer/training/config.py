@@ -29,27 +29,31 @@ class Data:
     Attributes:
         packed: Folder of a packed set; made from ``source`` if it does not exist.
         source: ``properties`` or ``potential`` (the mixtures of the bundled models), the name of a
-            data set, or a file of the user's own. One without splits gets 5 % set aside: whole runs
-            of frames where frames follow each other, else single crystals.
+            data set, or a file of the user's own. One without splits gets 5 % set aside. Or a list
+            of files, folders and globs of frames (``data.frames``).
         fold: Of a MatBench set, the official fold whose rows are the test; 5 % of the others are
             set aside for validation.
         directory: Where data sets of that name lie.
         largest: By source, leave crystals of more atoms out of the packed set.
-        largest_crystal: Leave out crystals of more atoms than this (of orbits, in a set packed by
-            symmetry).
+        largest_crystal: Leave out crystals of more atoms (of orbits, if packed by symmetry).
         share: By source, which share of its crystals is drawn in each epoch; 1 unless named.
         augment: Turn and mirror each training crystal at random, anew in every step. An encoder
             that is equivariant learns nothing from it.
+        hold_out: Of a list of files, the share that is set aside, in whole runs.
+        replay: How many frames of the bundled potential's training are drawn per epoch for every
+            crystal of the source, against forgetting. 0 keeps those that measure it (``test``).
     """
 
     packed: Path
-    source: str | None = None
+    source: str | tuple[str, ...] | None = None
     directory: Path | None = None
     fold: Annotated[int, Field(ge=0, le=4)] | None = None
     largest: dict[str, Count] = field(default_factory=dict)
     largest_crystal: Count | None = None
     share: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
     augment: bool = False
+    hold_out: Fraction = 0.1
+    replay: Annotated[float, Field(ge=0)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -225,7 +229,7 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise BadRecipe(f"{path} cannot be read as a TOML recipe: {error}") from error
     told.setdefault("name", path.stem)
     for override in overrides:
-        _apply(told, override)
+        set_key(told, override)
     return check_recipe(told)
 
 
@@ -269,7 +273,7 @@ def _keys(section: tuple[int | str, ...]) -> list[str]:
     return [entry.name for entry in fields(kind)]
 
 
-def _apply(told: dict[str, Any], override: str) -> None:
+def set_key(told: dict[str, Any], override: str) -> None:
     """Set one dotted key."""
     key, equals, text = override.partition("=")
     if not equals:

@@ -99,7 +99,7 @@ def evaluate(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        packed = _packed(model, Path(dataset), Path(scratch))
+        packed = open_or_pack(model, Path(dataset), Path(scratch))
         check_rule(packed, model.encoder, f"the model {model.card.name!r}")
         which = _computable(model, packed, split)
         compared = collect(model, packed, which, progress)
@@ -117,7 +117,7 @@ def evaluate(
     return scores
 
 
-def _packed(model: CrystalModel, dataset: Path, scratch: Path) -> PackedCrystals:
+def open_or_pack(model: CrystalModel, dataset: Path, scratch: Path) -> PackedCrystals:
     """Open a packed set, or pack a file as the model's encoder wants it."""
     if (dataset / "meta.json").is_file():
         return PackedCrystals(dataset)
@@ -143,13 +143,7 @@ def _computable(
     if (np.asarray(packed.arrays["split"]) < 0).all() and split is not None:
         LOGGER.warning("These crystals are in no split: all %d are judged.", len(packed))
         which = np.arange(len(packed))
-    present = compositions(packed, which, 118) > 0
-    if model.card.elements:
-        present[:, list(model.card.elements)] = False
-        unseen = present.any(1)
-        if unseen.any():
-            LOGGER.warning("Left out %d crystals with elements the model never saw.", unseen.sum())
-        which = which[~unseen]
+    which = of_known_elements(model, packed, which)
     if len(which) == 0:
         splits = {name: len(packed.where(name)) for name in ("train", "val", "test")}
         raise MissingData(
@@ -157,6 +151,20 @@ def _computable(
             f"can compute. Of its {len(packed)} crystals, the splits hold {splits}."
         )
     return which
+
+
+def of_known_elements(
+    model: CrystalModel, packed: PackedCrystals, which: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Leave out crystals with elements the model never saw; a warning says how many."""
+    if not model.card.elements:
+        return which
+    present = compositions(packed, which, 118) > 0
+    present[:, list(model.card.elements)] = False
+    unseen = present.any(1)
+    if unseen.any():
+        LOGGER.warning("Left out %d crystals with elements the model never saw.", unseen.sum())
+    return which[~unseen]
 
 
 def _labelled(predicted: Values, label: Values) -> tuple[Values, Values]:

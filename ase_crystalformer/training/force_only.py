@@ -78,7 +78,7 @@ def fit_energies(
     assert isinstance(head, EnergyHead)
     which = which[~np.isnan(packed.label("energy")[which])]
     counts = compositions(packed, which, head.reference.shape[0] - 1)
-    left = packed.label("energy")[which] - _interaction(model, packed, which)
+    left = packed.label("energy")[which] - interaction_energies(model, packed, which)
     left = left - counts @ head.reference.cpu().numpy()
     group = np.asarray(packed.arrays["group"])[which]
     own = np.isin(group, torch.nonzero(objective.own[:, 0] == 0).flatten().tolist())
@@ -92,7 +92,8 @@ def fit_energies(
         objective.shift[number] = fitted.to(objective.shift)
 
 
-def _interaction(
+@torch.no_grad()
+def interaction_energies(
     model: CrystalModel, packed: PackedCrystals, which: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Energy of every crystal beyond the references, eV."""

@@ -10,7 +10,7 @@ from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.packed import PackedCrystals, pack, rule_dict
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.encoders.base import Encoder
-from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.mixer import make_encoder
 from ase_crystalformer.training.config import Recipe, mixer_of
 
@@ -97,9 +97,18 @@ def _encoder(recipe: Recipe) -> Encoder:
 
 def crystals_of(recipe: Recipe) -> Iterator[LabelledCrystal]:
     """Read the source, each crystal in a part of the data."""
-    for crystal in _in_parts(recipe):
+    for crystal in _with_replay(recipe):
         if crystal.atoms <= recipe.data.largest.get(crystal.source, crystal.atoms):
             yield crystal
+
+
+def _with_replay(recipe: Recipe) -> Iterator[LabelledCrystal]:
+    """Add what the bundled potential shall not forget."""
+    yield from _in_parts(recipe)
+    if recipe.data.replay is not None:
+        from ase_crystalformer.data.replay import replay_frames
+
+        yield from replay_frames()
 
 
 def _in_parts(recipe: Recipe) -> Iterator[LabelledCrystal]:
@@ -107,7 +116,10 @@ def _in_parts(recipe: Recipe) -> Iterator[LabelledCrystal]:
     from ase_crystalformer.data.holdout import split_by_block, split_by_fold, split_by_name
     from ase_crystalformer.data.potential import RUNS
 
-    crystals, seed = _source(recipe), recipe.seed
+    if isinstance(recipe.data.source, tuple):
+        yield from _own_frames(recipe, recipe.data.source)
+        return
+    crystals, seed = _source(recipe, recipe.data.source), recipe.seed
     if recipe.data.fold is not None:
         found = split_by_fold(crystals, recipe.data.fold, seed=seed)
         first = next(found, None)
@@ -125,12 +137,26 @@ def _in_parts(recipe: Recipe) -> Iterator[LabelledCrystal]:
             yield crystal.in_split(crystal.split or split_by_name(crystal.id, seed))
 
 
-def _source(recipe: Recipe) -> Iterator[LabelledCrystal]:
+def _own_frames(recipe: Recipe, sources: tuple[str, ...]) -> list[LabelledCrystal]:
+    """Read a list of files, on the scale the recipe names."""
+    from ase_crystalformer.data.frames import SOURCE, read_frames, set_aside
+
+    scale = recipe.energy.scale if recipe.energy else None
+    frames = list(read_frames(sources, group=scale or SOURCE))
+    if not frames:
+        raise MissingData(
+            f"{', '.join(sources)}: no frame that can be learned from. What is wrong with each is "
+            "told above."
+        )
+    return set_aside(frames, recipe.data.hold_out, recipe.seed)
+
+
+def _source(recipe: Recipe, source: str | None) -> Iterator[LabelledCrystal]:
     """Find what to read."""
     from ase_crystalformer.data import mixtures
     from ase_crystalformer.data.readers import load
 
-    source, directory = recipe.data.source, recipe.data.directory
+    directory = recipe.data.directory
     if source is None:
         raise BadRecipe(
             f"{recipe.data.packed} is not a packed set, and data.source names nothing to pack."

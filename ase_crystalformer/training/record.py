@@ -1,8 +1,10 @@
 """What a run leaves behind besides the model: its recipe, its surroundings, its earlier history."""
 
 import json
+import logging
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +15,9 @@ import torch
 
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
+
+#: Where names and reasons of what was left out are.
+LEFT_OUT = "left_out.txt"
 
 #: What a result may depend on.
 PACKAGES = ("ase-crystalformer", "torch", "lightning", "e3nn", "numpy")
@@ -28,8 +33,8 @@ def write_record(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **_versions(PACKAGES)},
     }
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    _write_json(folder / "recipe.json", recipe_dict(recipe))
-    _write_json(folder / "run.json", {"started": started, **facts})
+    write_json(folder / "recipe.json", recipe_dict(recipe))
+    write_json(folder / "run.json", {"started": started, **facts})
     return facts
 
 
@@ -90,5 +95,23 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+@contextmanager
+def noted(folder: Path) -> Iterator[None]:
+    """Write what the package warns of into ``left_out.txt``, too, if there is anything."""
+    folder.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("ase_crystalformer")
+    handler = logging.FileHandler(folder / LEFT_OUT, mode="w", encoding="utf-8", delay=True)
+    handler.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values; the file appears complete or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)

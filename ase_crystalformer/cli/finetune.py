@@ -1,0 +1,119 @@
+"""``crystalformer finetune``: a potential trained further on DFT of one's own."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ase_crystalformer.cli.jobs import ModelName, errors_told
+from ase_crystalformer.cli.text import aligned
+from ase_crystalformer.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from ase_crystalformer.training.comparison import Change
+
+EXAMPLE = """\b
+Example:
+  crystalformer finetune md.extxyz 'relax/*/vasprun.xml' -o runs/mine
+  crystalformer relax POSCAR -m runs/mine/model
+"""
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace an entry of the recipe, as in TOML, e.g. optim.epochs=20; may be repeated.",
+        show_default=False,
+    ),
+]
+Run = Annotated[
+    Path, typer.Option("-o", "--out", metavar="DIR", help="The run folder.", show_default=False)
+]
+
+
+@errors_told()
+def finetune(
+    frames: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FRAMES",
+            help="Extended XYZ, ASE database or trajectory, vasprun.xml; a folder, a quoted glob.",
+            show_default=False,
+        ),
+    ],
+    *,
+    out: Run,
+    model: ModelName = "default",
+    scale: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The energy scale of the frames. Element energies are fitted to it, unless it is "
+            "that of the model: mp, Materials Project's uncorrected PBE and PBE+U.",
+        ),
+    ] = "own",
+    replay: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="Frames of the first training, per frame and epoch; 0 for none.",
+        ),
+    ] = 1.0,
+    hold_out: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.9, metavar="SHARE", help="To measure on, where files have no splits."
+        ),
+    ] = 0.1,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in DIR, as it was begun.")
+    ] = False,
+) -> None:
+    """Train a potential further on DFT frames of your own.
+
+    Energies in eV, forces in eV/Å, stress in eV/Å³ as ASE reads them; what a frame lacks is not
+    learned from it. Frames that did not converge, appear twice or cannot be read are named and left
+    out. DIR/model is the potential, for every verb and for CrystalformerCalculator("DIR/model").
+
+    Tells errors before and after, on frames held out and on frames of the first training.
+    """
+    try:
+        from ase_crystalformer.training.finetuning import finetune as train_further
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
+        ) from error
+
+    found = train_further(
+        frames,
+        out,
+        model=model,
+        scale=scale,
+        replay=replay,
+        hold_out=hold_out,
+        overrides=overrides or (),
+        resume=resume,
+        progress=sys.stderr.isatty(),
+    )
+    told = ", ".join(f"{number} {part}" for part, number in found.frames.items())
+    typer.echo(f"{sum(found.frames.values())} frames: {told}", err=True)
+    if found.changes:
+        typer.echo(aligned(list(rows(found.changes))))
+    if found.model.card.summary:
+        typer.echo(found.model.card.summary, err=True)
+    typer.echo(f'Use it: CrystalformerCalculator("{out}/model"). Also in {out}', err=True)
+
+
+def rows(
+    changes: "Sequence[Change]", ways: tuple[str, str] = ("before", "after")
+) -> Iterator[list[str]]:
+    """Set mean absolute errors beside each other."""
+    yield ["MAE of", "on", *ways, "unit", "labels"]
+    for one in changes:
+        numbers = (f"{one.before:.4g}", f"{one.after:.4g}", one.unit, str(one.n))
+        yield [one.quantity, one.on, *numbers]

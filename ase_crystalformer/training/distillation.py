@@ -1,0 +1,304 @@
+"""A fast student of any ASE calculator: perturb crystals, let the teacher label them, train."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.perturbations import Perturbation, perturbed
+from ase_crystalformer.errors import BadRecipe, MissingData
+from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.training.comparison import HELD_OUT, judge
+from ase_crystalformer.training.config import check_recipe, read_recipe, recipe_dict, set_key
+from ase_crystalformer.training.defaults import fresh_recipe, started_recipe, with_defaults
+from ase_crystalformer.training.evaluate import Score, of_known_elements
+from ase_crystalformer.training.labelling import label_frames
+from ase_crystalformer.training.prepare import prepare
+from ase_crystalformer.training.record import noted, write_json
+from ase_crystalformer.training.run import fit
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+#: What the folder holds besides that of a run.
+FRAMES, SETTINGS, RESULT = "frames.extxyz", "settings.json", "distillation.json"
+
+#: Share of the crystals whose frames are held out.
+HOLD_OUT = 0.1
+
+#: Frames on which teacher and student are timed.
+TIMED = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Seconds for energy and forces of one frame, medians; the two take turns.
+
+    Attributes:
+        teacher: One by one.
+        student: One by one, as an ASE calculator.
+        batched: In one batch, per frame.
+        ratio: Median of teacher over student, frame by frame.
+        spread: Quartiles of that ratio.
+        frames: How many.
+    """
+
+    teacher: float
+    student: float
+    batched: float
+    ratio: float
+    spread: tuple[float, float]
+    frames: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distilled:
+    """What distillation led to.
+
+    Attributes:
+        model: The student; its files are ``folder/model``.
+        folder: Of the run.
+        errors: Of the student beside the teacher, on crystals held out.
+        speed: Of both; None if nothing was held out.
+        failed: Frames the teacher could not label, and why.
+    """
+
+    model: CrystalModel
+    folder: Path
+    errors: dict[str, Score]
+    speed: Speed | None
+    failed: dict[str, str]
+
+
+def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
+    structures: "Mapping[str, Atoms] | Sequence[Atoms]",
+    teacher: Any,
+    out: str | Path,
+    *,
+    name: str = "teacher",
+    amounts: Perturbation | None = None,
+    start: str | Path | None = "default",
+    recipe: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> Distilled:
+    """Train a potential to give what a teacher gives.
+
+    Labelled frames are in ``out/frames.extxyz``; what failed is in ``out/left_out.txt``; errors and
+    times in ``out/distillation.json``, a plot in ``out/parity.png``. Called again on the same
+    folder it goes on where it was cut off.
+
+    Args:
+        structures: Crystals to perturb, by name or in a list.
+        teacher: An ASE calculator.
+        out: The run folder; the student is ``out/model``.
+        name: Of the teacher, for the card and as the name of its energy scale.
+        amounts: How crystals are perturbed.
+        start: A model to start from; None for random weights.
+        recipe: A recipe file that says what to train, instead of ``start``; its data are not read.
+        overrides: Entries of the recipe to replace, ``section.key=value`` as in TOML.
+        progress: Show bars.
+
+    Raises:
+        BadRecipe: Something told is wrong, or ``out`` holds a run with other settings.
+        MissingData: The teacher could label nothing.
+    """
+    amounts = amounts or Perturbation()
+    folder = Path(out)
+    named = dict(structures if isinstance(structures, Mapping) else _numbered(structures))
+    settings = {
+        "teacher": name,
+        "start": None if start is None else str(start),
+        "recipe": None if recipe is None else str(recipe),
+        "amounts": asdict(amounts),
+        "overrides": list(overrides),
+    }
+    _open(folder, settings)
+    with noted(folder):
+        failed = label_frames(
+            _frames(named, amounts),
+            teacher,
+            folder / FRAMES,
+            total=len(named) * (amounts.frames + 1),
+            progress=progress,
+        )
+        student = _trained(folder, settings, progress)
+    return _judged(folder, settings, student, teacher, failed)
+
+
+def _numbered(structures: "Sequence[Atoms]") -> "dict[str, Atoms]":
+    return {f"{atoms.symbols}-{number}": atoms for number, atoms in enumerate(structures)}
+
+
+def _frames(structures: "Mapping[str, Atoms]", amounts: Perturbation) -> "Iterator[Atoms]":
+    """Perturb every crystal; all frames of one are in the same part."""
+    held_out = held_out_names(structures, amounts.seed)
+    for name, atoms in structures.items():
+        for frame in perturbed(atoms, name, amounts):
+            frame.info["split"] = "val" if name in held_out else "train"
+            yield frame
+
+
+def held_out_names(structures: "Mapping[str, Atoms]", seed: int) -> set[str]:
+    """Choose a tenth of the crystals, at least one, whose elements the others hold, too.
+
+    Args:
+        structures: By name.
+        seed: With the names it decides.
+    """
+    order = np.random.default_rng(seed).permutation(sorted(structures)).tolist()
+    counts = Counter(symbol for atoms in structures.values() for symbol in set(atoms.symbols))
+    chosen: set[str] = set()
+    for name in order:
+        kinds = set(structures[name].symbols)
+        if len(chosen) >= max(1, round(HOLD_OUT * len(order))):
+            break
+        if all(counts[kind] > 1 for kind in kinds):
+            chosen.add(name)
+            counts.subtract(kinds)
+    return chosen
+
+
+def _open(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the folder, or make sure that what it holds was made with the same settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SETTINGS
+    plain = json.loads(json.dumps(settings))
+    if not path.is_file():
+        write_json(path, plain)
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = [f"{key} {before.get(key)}" for key in plain if before.get(key) != plain[key]]
+    if changed:
+        raise BadRecipe(
+            f"{folder} holds a run with {'; '.join(changed)}. Ask for the same to go on with it, "
+            "or choose another folder."
+        )
+
+
+def _trained(folder: Path, settings: dict[str, Any], progress: bool) -> CrystalModel:
+    """Train the student, or go on with it."""
+    if (folder / "checkpoints" / "last.ckpt").is_file():
+        recipe = check_recipe(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
+        return fit(recipe, folder, resume=True, progress=progress)
+    if not (folder / FRAMES).is_file() or (folder / FRAMES).stat().st_size == 0:
+        raise MissingData(f"The teacher labelled no frame; {folder}/left_out.txt tells why.")
+    shutil.rmtree(folder / "packed", ignore_errors=True)  # of fewer frames
+    told = _recipe(folder, settings["start"], settings["recipe"])
+    told["data"]["source"] = (str(folder / FRAMES),)
+    told["energy"]["scale"] = settings["teacher"]
+    for override in settings["overrides"]:
+        set_key(told, override)
+    packed = prepare(check_recipe(told))
+    return fit(with_defaults(told, packed), folder, progress=progress)
+
+
+def _recipe(folder: Path, start: str | None, recipe: str | None) -> dict[str, Any]:
+    """Begin the recipe of the student."""
+    if recipe is None:
+        return fresh_recipe(folder) if start is None else started_recipe(folder, start)
+    packed = str(folder / "packed")
+    told = recipe_dict(read_recipe(recipe, [f"data.packed={json.dumps(packed)}"]))
+    if told["energy"] is None:
+        raise BadRecipe(f"{recipe} is of a property model; a student needs a table [energy].")
+    return {**told, "name": folder.name or "student", "data": {"packed": packed}}
+
+
+def _judged(
+    folder: Path,
+    settings: dict[str, Any],
+    student: CrystalModel,
+    teacher: Any,
+    failed: dict[str, str],
+) -> Distilled:
+    """Compare student and teacher on crystals held out, and write the card."""
+    name, start = settings["teacher"], settings["start"] or "random weights"
+    start = settings["recipe"] or start
+    packed = PackedCrystals(folder / "packed")
+    which = of_known_elements(student, packed, packed.where("val"))
+    errors = judge(student, packed, which, HELD_OUT, folder / "parity.png")
+    speed = time_both(teacher, student, _atoms(packed, which)) if len(which) else None
+    known = len(packed.where("train"))
+    student.card = replace(
+        student.card,
+        summary=f"A student of {name}, energies on its scale. {student.card.summary}".strip(),
+        data=(f"{known} frames labelled by {name}; start: {start}",),
+        errors={quantity: vars(one) for quantity, one in errors.items()},
+    )
+    student.save(folder / "model")
+    told = {
+        "teacher": name,
+        "start": start,
+        "frames": {"train": known, "held out": len(which)},
+        "failed": failed,
+        "errors": {quantity: vars(one) for quantity, one in errors.items()},
+        "speed": None if speed is None else asdict(speed),
+    }
+    write_json(folder / RESULT, told)
+    return Distilled(model=student, folder=folder, errors=errors, speed=speed, failed=failed)
+
+
+def _atoms(packed: PackedCrystals, which: np.ndarray) -> "list[Atoms]":
+    """Return up to a dozen crystals, evenly chosen, as ASE holds them."""
+    from ase import Atoms
+
+    chosen = which[np.unique(np.linspace(0, len(which) - 1, TIMED).astype(int))]
+    found = []
+    for number in chosen:
+        graph, _ = packed.batch([number])
+        found.append(
+            Atoms(
+                numbers=graph.species.numpy(),
+                positions=graph.positions.numpy(),
+                cell=graph.cell[0].numpy(),
+                pbc=graph.periodic[0].numpy(),
+            )
+        )
+    return found
+
+
+def time_both(teacher: Any, student: CrystalModel, frames: "Sequence[Atoms]") -> Speed:
+    """Time energy and forces of each frame by one and by the other, in turn.
+
+    Args:
+        teacher: An ASE calculator.
+        student: A potential.
+        frames: At least one; the first is computed once more before, unmeasured.
+    """
+    from ase_crystalformer.calculator import CrystalformerCalculator
+
+    own = CrystalformerCalculator(student, property_model=None)
+
+    def seconds(calculator: Any, frame: "Atoms") -> float:
+        atoms = frame.copy()
+        # Else a calculator may remember this frame.
+        atoms.positions += 1e-4 * np.sin(np.arange(3 * len(atoms))).reshape(-1, 3)
+        atoms.calc = calculator
+        start = time.perf_counter()
+        atoms.get_potential_energy()
+        atoms.get_forces()
+        return time.perf_counter() - start
+
+    for calculator in (teacher, own):
+        seconds(calculator, frames[0])
+    pairs = np.array([[seconds(one, frame) for one in (teacher, own)] for frame in frames])
+    start = time.perf_counter()
+    own.model.predict(list(frames))
+    batched = (time.perf_counter() - start) / len(frames)
+    ratio = pairs[:, 0] / pairs[:, 1]
+    low, high = np.percentile(ratio, [25, 75])
+    return Speed(
+        teacher=float(np.median(pairs[:, 0])),
+        student=float(np.median(pairs[:, 1])),
+        batched=batched,
+        ratio=float(np.median(ratio)),
+        spread=(float(low), float(high)),
+        frames=len(frames),
+    )
