@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from ase_crystalformer.prediction import predict
     from ase_crystalformer.pretrained import list_models, load_model
     from ase_crystalformer.relaxation import relax
+    from ase_crystalformer.stability import ConvexHull, corrected_entry
     from ase_crystalformer.training.run import train
 
 __all__ = [
+    "ConvexHull",
     "CrystalModel",
     "CrystalformerCalculator",
     "CrystalformerError",
@@ -29,6 +31,7 @@ __all__ = [
     "Occupations",
     "SpinLattice",
     "SpinTransformer",
+    "corrected_entry",
     "list_models",
     "load_calculator",
     "load_model",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ConvexHull": "stability",
     "CrystalModel": "model",
     "CrystalformerCalculator": "calculator",
     "CrystalformerError": "errors",
@@ -48,6 +52,7 @@ _HOMES = {
     "Occupations": "monte_carlo.occupations",
     "SpinLattice": "monte_carlo.lattice",
     "SpinTransformer": "monte_carlo.spins",
+    "corrected_entry": "stability",
     "list_models": "pretrained",
     "load_calculator": "assessment.calculators",
     "load_model": "pretrained",
