@@ -34,9 +34,11 @@ def entry(rows: Iterable[Row], machine: Mapping[str, Any], date: str) -> dict[st
     return {"date": date, "machine": dict(machine), "rows": [asdict(row) for row in rows]}
 
 
-def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
+def markdown(
+    results: Mapping[str, Mapping[str, Any]], title: str = "Benchmarks", about: str = ABOUT
+) -> str:
     """Write all results as tables, one per benchmark."""
-    return "\n".join(["# Benchmarks", "", ABOUT, *map(_section, results, results.values())])
+    return "\n".join([f"# {title}", "", about, *map(_section, results, results.values())])
 
 
 def _section(name: str, told: Mapping[str, Any]) -> str:
@@ -68,10 +70,15 @@ def _ratio(values: tuple[float, float, float]) -> str:
 
 def write(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Write ``results.json`` and ``results.md``; benchmarks that did not run keep what they had."""
-    path = folder / "results.json"
+    merged = merge(results, folder / "results.json")
+    (folder / "results.md").write_text(markdown(merged), encoding="utf-8")
+    return merged
+
+
+def merge(results: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Write results into a JSON file; benchmarks that did not run keep what they had there."""
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     merged = {**before, **results}
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
-    (folder / "results.md").write_text(markdown(merged), encoding="utf-8")
     return merged

@@ -130,6 +130,23 @@ def compare(
     ]
 
 
+def take_turns(case: str, ways: Sequence[Way], rounds: int, *, threads: int = 1) -> list[Row]:
+    """Time long work whose results differ by their nature: no check, no warm-up, no repeats.
+
+    Args:
+        case: The work, in words.
+        ways: Contenders.
+        rounds: Turns of each.
+        threads: Of torch and of every library under numpy.
+    """
+    with limited_threads(threads):
+        samples = np.array([[_measure(way.run, 1) for way in ways] for _ in range(rounds)])
+    return [
+        _row(case, way, threads, samples[:, number], samples[:, 0], None)
+        for number, way in enumerate(ways)
+    ]
+
+
 def check_agreement(case: str, ways: Sequence[Way], tolerance: float) -> Mapping[str, float | None]:
     """Run every way once; return how far it is from the first.
 

@@ -1,0 +1,279 @@
+"""What contenders measured on the same crystals, as JSON and as a table that says who is worse."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from ase_crystalformer.assessment import BENCHMARKS
+from ase_crystalformer.assessment.benchmark import Benchmark
+from ase_crystalformer.assessment.run import SETTINGS, read_rows
+
+#: Draws of crystals with replacement, of which errors of averages and verdicts are taken.
+DRAWS = 400
+
+#: Of so many draws a contender must be the worse one to be called so.
+SURE = 0.975
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A statistic that is shown.
+
+    Attributes:
+        name: Of the benchmark.
+        more: Whether more is better.
+        goal: What is to be reached, in words.
+        dft: Statistic that holds what DFT has on average.
+    """
+
+    name: str
+    more: bool = False
+    goal: str = ""
+    dft: str = ""
+
+
+LINES = {
+    "relaxation": (
+        Line(name="converged", more=True, goal="98"),
+        Line(name="structure kept", more=True),
+        Line(name="distance, mean, 1 if lost"),
+        Line(name="volume error, median absolute", goal="3"),
+        Line(name="volume error, mean absolute"),
+        Line(name="energy error, mean absolute"),
+        Line(name="steps, median"),
+    ),
+    "elasticity": (
+        Line(name="bulk modulus error, mean absolute", goal="25", dft="bulk modulus of DFT, mean"),
+        Line(name="shear modulus error, mean absolute", dft="shear modulus of DFT, mean"),
+        Line(name="stable", more=True),
+        Line(name="converged", more=True),
+    ),
+    "equation-of-state": (
+        Line(name="V0 within 3 %", more=True, goal="90"),
+        Line(name="V0 error, median absolute"),
+        Line(name="B0 error, median absolute"),
+        Line(name="ν, median"),
+        Line(name="ε, median"),
+    ),
+    "heat-capacity": (
+        Line(
+            name="heat capacity error, mean absolute",
+            goal="15 % of DFT",
+            dft="heat capacity of DFT, mean",
+        ),
+        Line(name="without imaginary modes", more=True),
+    ),
+    "forces": (
+        Line(name="force MAE", dft="force, mean of labels"),
+        Line(name="stress MAE", dft="stress, mean of labels"),
+    ),
+    "dynamics": (
+        Line(name="drift, mean absolute", goal="0.1"),
+        Line(name="wander, mean"),
+        Line(name="exploded", goal="0"),
+    ),
+    "mlearn": (
+        Line(name="energy MAE"),
+        Line(name="force MAE", dft="force, mean of labels"),
+    ),
+}
+
+#: Benchmarks whose groups of one element are shown.
+BY_ELEMENT = {"mlearn"}
+
+Key = tuple[str, str]
+
+
+def compare(title: str, results: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Sum up what all contenders measured in a benchmark, on the crystals that all have done.
+
+    Args:
+        title: Of the benchmark.
+        results: A folder per contender and benchmark.
+        names: Contenders; the first is compared with each of the others.
+
+    Raises:
+        SystemExit: They were measured with different settings, or have no crystal in common.
+    """
+    benchmark = BENCHMARKS[title]
+    folders = {name: results / name / title for name in names}
+    settings = {name: _settings(folder) for name, folder in folders.items()}
+    _refuse_unless_alike(title, settings)
+    measured = {name: read_rows(benchmark, folder) for name, folder in folders.items()}
+    common = sorted(set.intersection(*(set(rows) for rows, _ in measured.values())))
+    if not common:
+        raise SystemExit(f"{title}: no crystal was measured by all of {', '.join(names)}.")
+    rows = {name: [found[one] for one in common] for name, (found, _) in measured.items()}
+    return {
+        "settings": {key: settings[names[0]][key] for key in ("seed", "options")},
+        "models": {name: settings[name].get("sha256", settings[name]["model"]) for name in names},
+        "crystals": len(common),
+        "failed": {name: failed for name, (_, failed) in measured.items()},
+        "lines": _lines(title, benchmark, rows),
+    }
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+
+
+def _refuse_unless_alike(title: str, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    kinds = {json.dumps([one["seed"], one["options"]]) for one in settings.values()}
+    if len(kinds) > 1:
+        raise SystemExit(f"{title}: contenders were measured with different settings: {kinds}.")
+
+
+def _lines(
+    title: str, benchmark: Benchmark, rows: Mapping[str, Sequence[Any]]
+) -> list[dict[str, Any]]:
+    """Every shown statistic, its error, and who is worse."""
+    names = list(rows)
+    whole = {name: _values(benchmark, found) for name, found in rows.items()}
+    drawn = _draw(benchmark, rows)
+    units = {(one.group, one.name): one for one in benchmark.summarise(rows[names[0]])}
+    lines = []
+    for group, line in _shown(title, units):
+        key = (group, line.name)
+        if any(whole[name].get(key) is None for name in names):
+            continue
+        samples = {name: np.array([one.get(key) for one in drawn[name]], float) for name in names}
+        lines.append(
+            {
+                "group": group,
+                "name": line.name,
+                "unit": units[key].unit,
+                "goal": line.goal,
+                "dft": whole[names[0]].get((group, line.dft)),
+                "value": {name: whole[name][key] for name in names},
+                "error": {name: float(np.nanstd(samples[name])) for name in names},
+                "verdict": {
+                    other: verdict(samples[names[0]], samples[other], more=line.more)
+                    for other in names[1:]
+                },
+            }
+        )
+    return lines
+
+
+def _shown(title: str, known: Iterable[Key]) -> list[tuple[str, Line]]:
+    groups = dict.fromkeys(
+        group for group, _ in known if title in BY_ELEMENT or group not in chemical_symbols
+    )
+    return [(group, line) for group in groups for line in LINES[title]]
+
+
+def _values(benchmark: Benchmark, rows: Sequence[Any]) -> dict[Key, float | None]:
+    return {(one.group, one.name): one.value for one in benchmark.summarise(rows)}
+
+
+def _draw(
+    benchmark: Benchmark, rows: Mapping[str, Sequence[Any]]
+) -> dict[str, list[dict[Key, float | None]]]:
+    """Sum up again and again, over crystals drawn with replacement, the same for everyone."""
+    count = len(next(iter(rows.values())))
+    draws = np.random.default_rng(0).integers(count, size=(DRAWS, count))
+    return {
+        name: [_values(benchmark, [found[one] for one in draw]) for draw in draws]
+        for name, found in rows.items()
+    }
+
+
+def verdict(ours: Any, other: Any, *, more: bool) -> str:
+    """Say whether the first is surely better or worse, draw by draw; else that they are level."""
+    known = np.isfinite(ours) & np.isfinite(other)
+    gain = (ours - other)[known] * (1 if more else -1)
+    if not len(gain):
+        return "level"
+    if (gain < 0).mean() > SURE:
+        return "worse"
+    return "better" if (gain > 0).mean() > SURE else "level"
+
+
+def write(results: Path, names: Sequence[str], out: Path) -> str:
+    """Compare all benchmarks that were measured; write potentials.json and potentials.md."""
+    titles = [one for one in LINES if all((results / n / one / SETTINGS).is_file() for n in names)]
+    found = {title: compare(title, results, names) for title in titles}
+    told = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "contenders": list(names),
+        "benchmarks": found,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    text = markdown(told)
+    for name, content in (
+        ("potentials.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n"),
+        ("potentials.md", text),
+    ):
+        partial = out / f"{name}.partial"
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(out / name)
+    return text
+
+
+ABOUT = """\
+The same crystals, perturbations and settings for everyone, through `crystalformer evaluate`. After
+± stands the standard error, from crystals drawn with replacement. "Better" and "worse" are said of
+crystalformer where 97.5 % of the draws agree; else the two are level. A crystal that one of them
+failed on counts for none. DFT is the reference of every error; where it helps, its mean is told.
+
+Energies of relaxed crystals stand on the uncorrected scale of Materials Project. CHGNet's are on
+the corrected one, so its energy error says nothing. Bulk and shear moduli, heat capacities and
+equations of state of crystalformer are computed in double precision, those of its peers in single,
+which is what they have. Dynamics is short, since the peers are slow: a run of half a picosecond
+tells explosions and gross drift, no more.
+
+    python -m benchmarks.potentials measure crystalformer --data data --results results
+    python -m benchmarks.potentials measure CHGNet SevenNet-0 --data data --results results
+    python -m benchmarks.potentials table --results results
+
+New weights need a new folder `results/crystalformer`; those of the peers stay. How to install the
+peers: `benchmarks/peers.py`. The figures that GAP, MTP, NNP, SNAP and qSNAP reach in the mlearn
+table are drawn, not printed, in its paper (J. Phys. Chem. A 124, 731 (2020)), and we had no other
+source to cite; they are not repeated here.
+"""
+
+
+def markdown(told: Mapping[str, Any]) -> str:
+    """Write all benchmarks as tables, and first of all where the first contender is worse."""
+    names = told["contenders"]
+    parts = ["# Potentials beside each other and beside DFT", "", told["date"], "", ABOUT]
+    parts += [_summary(told["benchmarks"], names[0], other) for other in names[1:]]
+    parts += [_section(title, one, names) for title, one in told["benchmarks"].items()]
+    return "\n".join(parts)
+
+
+def _summary(found: Mapping[str, Any], ours: str, other: str) -> str:
+    lines = [f"**{ours} beside {other}**", ""]
+    for word in ("worse", "better", "level"):
+        named = [
+            f"{title}: {_label(line)}"
+            for title, one in found.items()
+            for line in one["lines"]
+            if line["verdict"][other] == word
+        ]
+        lines.append(f"- {word} in {len(named)}: {'; '.join(named) or 'none'}")
+    return "\n".join([*lines, ""])
+
+
+def _label(line: Mapping[str, Any]) -> str:
+    return line["name"] if line["group"] == "all" else f"{line['name']} of {line['group']}"
+
+
+def _section(title: str, one: Mapping[str, Any], names: Sequence[str]) -> str:
+    head = ["", "unit", *names, "DFT, mean", "goal", *(f"beside {n}" for n in names[1:])]
+    lines = [head, ["---", "---", *["--:"] * (len(names) + 1), *["---"] * len(names)]]
+    for line in one["lines"]:
+        values = [f"{line['value'][n]:.3g} ± {line['error'][n]:.1g}" for n in names]
+        dft = "" if line["dft"] is None else f"{line['dft']:.3g}"
+        verdicts = [line["verdict"][other] for other in names[1:]]
+        lines.append([_label(line), line["unit"], *values, dft, line["goal"], *verdicts])
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    failed = ", ".join(f"{name} {len(who)}" for name, who in one["failed"].items() if who)
+    about = f"{one['crystals']} crystals that all have done; failed: {failed or 'none'}."
+    return f"## {title}\n\n{BENCHMARKS[title].about}\n\n{about}\n\n{table}\n"
