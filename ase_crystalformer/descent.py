@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,8 @@ class Descent:
         )
         counts = [walker.atoms for walker in walkers]
         self.freedom = FreedomBatch([walker.freedom for walker in walkers], counts, device)
-        self.memory = type(walkers[0].memory).join([walker.memory for walker in walkers], device)
+        optimiser: Any = type(walkers[0].memory)
+        self.memory: Fire | Lbfgs = optimiser.join([w.memory for w in walkers], device)
         self.atoms = torch.tensor(counts, device=device)
         end = (self.atoms + 3).cumsum(0)[:, None]
         self.strain_rows = (end + torch.arange(-3, 0, device=device)).flatten()
@@ -218,9 +220,10 @@ class Descent:
         """Tell the walkers how far they came."""
         self.batch.unload()
         places = self.place.cpu().split(self.batch.counts)
+        memories: Sequence[Fire | Lbfgs] = self.memory.split()
         told = zip(
             self.walkers,
-            self.memory.split(),
+            memories,
             places,
             self.log_strain.cpu(),
             self.steps.tolist(),

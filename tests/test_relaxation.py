@@ -147,7 +147,7 @@ def test_memory_that_runs_out_halves_the_batch(model, pressed, monkeypatch):
 
 
 def test_steps_end_it_and_it_says_so(model, pressed):
-    found = relax(pressed, model=model, steps=2, **EXACT)
+    found = relax(pressed, model=model, fmax=1e-6, steps=2, **EXACT)
     assert [result.steps for result in found] == [2, 2, 2]
     assert not any(result.converged for result in found)
     assert all(result.error is None for result in found)
