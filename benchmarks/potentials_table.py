@@ -233,9 +233,9 @@ tells explosions and gross drift, no more.
     python -m benchmarks.potentials table --results results
 
 New weights need a new folder `results/crystalformer`; those of the peers stay. How to install the
-peers: `benchmarks/peers.py`. The figures that GAP, MTP, NNP, SNAP and qSNAP reach in the mlearn
-table are drawn, not printed, in its paper (J. Phys. Chem. A 124, 731 (2020)), and we had no other
-source to cite; they are not repeated here.
+peers: `benchmarks/peers.py`. What GAP, MTP, NNP, SNAP and qSNAP reach in the mlearn table
+(J. Phys. Chem. A 124, 731 (2020)) is missing here: we had no text of it to copy the figures from.
+They would be of its test part, and of potentials fitted to one element each.
 """
 
 
