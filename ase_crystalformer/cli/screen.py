@@ -45,11 +45,11 @@ def screen(  # noqa: PLR0913  everything a screening may be told
         ),
     ] = None,
     hull: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="PHASES",
             help="Known phases: a JSON list of pymatgen entries, a CSV table with formula and "
-            "energy_per_atom (eV/atom), or structures.",
+            "energy_per_atom (eV/atom), structures, or the word known, for those of the package.",
             show_default=False,
         ),
     ] = None,

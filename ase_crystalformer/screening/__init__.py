@@ -59,8 +59,9 @@ def screen(  # noqa: PLR0913  everything a screening may be told
         where: A condition on the columns of the table, e.g. ``"band_gap > 1 and converged"``, as of
             ``pandas.eval``. Where a number is missing it does not hold.
         hull: Known phases: a JSON list of pymatgen entries, a CSV table with ``formula`` and
-            ``energy_per_atom`` (eV/atom, taken as it is), or structures, which are relaxed with the
-            same potential.
+            ``energy_per_atom`` (eV/atom, taken as it is), structures, which are relaxed with the
+            same potential, or ``"known"``: the stable ones of Materials Project that come with the
+            package.
         keep: How many candidates of lowest predicted formation energy (eV/atom, unrelaxed) to
             relax: a number, or a share such as ``"20%"``.
         model: The potential: a name or a path.
@@ -98,7 +99,7 @@ def screen(  # noqa: PLR0913  everything a screening may be told
         relax_cell=relax_cell,
     )
     selection = Selection(
-        where=where, hull=None if hull is None else Path(hull), top=top, structures=structures
+        where=where, hull=None if hull is None else str(hull), top=top, structures=structures
     )
     where_to: dict[str, Any] = {"device": device, "scheduler": scheduler}
     return run_screening(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase_crystalformer.errors import BadRecipe, CrystalformerError, MissingExtra, unknown_name
 from ase_crystalformer.screening.store import Result
-from ase_crystalformer.screening.work import Numbered, Order, carry_out
+from ase_crystalformer.screening.work import Breakdowns, Numbered, Order, carry_out
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -61,12 +61,14 @@ class _Flight:
         self.client, self.order, self.parcels = client, order, parcels
         self.flying: dict[Any, list[Numbered]] = {}
         self.queue = as_completed()
+        self.broken = Breakdowns()
 
     def land(self) -> Iterator[tuple[int, Result]]:
         self._fill()
         for future in self.queue:
             yield from self._unpack(self.flying.pop(future), future)
             self._fill()
+        yield from self.broken.forgiven()
 
     def _fill(self) -> None:
         room = AHEAD * max(1, sum(self.client.nthreads().values())) - len(self.flying)
@@ -81,14 +83,14 @@ class _Flight:
     def _unpack(self, parcel: list[Numbered], future: Any) -> Iterator[tuple[int, Result]]:
         error = future.exception()
         if error is None:
-            yield from future.result()
+            yield from (*self.broken.forgiven(), *future.result())
         elif isinstance(error, CrystalformerError):
             raise error
         elif len(parcel) > 1:
             for item in parcel:
                 self._send([item])
         else:
-            yield parcel[0][0], Result.failed(f"{type(error).__name__}: {error}")
+            self.broken.note(parcel[0][0], error)
 
 
 def work_on(order: tuple[Any, ...], parcel: list[Numbered]) -> list[tuple[int, Result]]:

@@ -1,7 +1,8 @@
 """Known phases that candidates are held against: a hull the user supplies."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, combinations, groupby
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,23 +77,34 @@ def entry_of(text: str, energy: float, *, corrected: bool, name: str | None = No
 
 
 def hold_against(
-    known: "Sequence[ComputedEntry]",
+    known: "Sequence[ComputedEntry] | None",
     waiting: Iterable[tuple[int, str]],
     entry: Callable[[int], Any],
 ) -> Iterator[tuple[int, Result]]:
     """Tell how far candidates are above the hull of known phases.
 
     Args:
-        known: The phases.
+        known: The phases; ``None`` for those that come with the package.
         waiting: Number and chemical system, such as ``"Cl-Na"``, of each candidate.
         entry: Makes the entry of a candidate.
     """
     in_order = sorted(waiting, key=lambda pair: (pair[1], pair[0]))
+    by_system: dict[frozenset[str], list[ComputedEntry]] = defaultdict(list)
+    for phase in known or ():
+        by_system[frozenset(phase.composition.chemical_system_set)].append(phase)
     for system, members in groupby(in_order, key=lambda pair: pair[1]):
-        elements = set(system.split("-"))
-        hull = ConvexHull(one for one in known if one.composition.chemical_system_set <= elements)
+        hull = _hull_of(system.split("-"), by_system, bundled=known is None)
         for number, _ in members:
             yield number, _held(hull, entry, number)
+
+
+def _hull_of(
+    elements: list[str], by_system: "dict[frozenset[str], list[ComputedEntry]]", *, bundled: bool
+) -> ConvexHull:
+    """Make the hull of one chemical system, to be forgotten with it."""
+    parts = chain.from_iterable(combinations(elements, count + 1) for count in range(len(elements)))
+    phases = (phase for part in parts for phase in by_system.get(frozenset(part), ()))
+    return ConvexHull(phases, known_phases=bundled)
 
 
 def _held(hull: ConvexHull, entry: Callable[[int], Any], number: int) -> Result:

@@ -120,7 +120,8 @@ def _draw_distribution(axes: "Axes", name: str, found: Findings) -> None:
     chosen = found.selected[name].dropna()
     if len(chosen):
         axes.hist(chosen, bins=edges, color="tab:blue", label="selected")
-    axes.set_xlabel(f"{name.replace('_', ' ')} ({found.units.get(name, '')})")
+    unit = f" ({found.units[name]})" if name in found.units else ""
+    axes.set_xlabel(name.replace("_", " ") + unit)
     axes.set_ylabel("candidates")
     axes.legend(fontsize="small", frameon=False)
 

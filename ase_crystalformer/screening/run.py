@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tqdm.auto import tqdm
 
 from ase_crystalformer.errors import BadRecipe, unknown_name
+from ase_crystalformer.model_file import read_card
 from ase_crystalformer.pretrained import WEIGHTS, describe, find_model
 from ase_crystalformer.screening.cluster import workers
 from ase_crystalformer.screening.duplicates import find_duplicates
@@ -34,6 +35,9 @@ STORE = "screening.db"
 
 FORMATS = ("extxyz", "db")
 
+KNOWN = "known"
+"""What the phases are called that come with the package."""
+
 FORMATION = "formation_energy_per_atom"
 
 CarryOut: TypeAlias = Callable[[Order, Iterable[Numbered]], Iterator[tuple[int, Result]]]
@@ -45,13 +49,13 @@ class Selection:
 
     Attributes:
         where: Condition on the columns of the table; ``None`` selects all that went through.
-        hull: File or folder of known phases.
+        hull: File or folder of known phases, or ``"known"`` for those of the package.
         top: How many candidates the report shows.
         structures: Suffix of the file of selected structures: ``"extxyz"`` or ``"db"``.
     """
 
     where: str | None = None
-    hull: Path | None = None
+    hull: str | None = None
     top: int = 12
     structures: str = "extxyz"
 
@@ -106,6 +110,7 @@ class Screening:
         self.order = Order("", absolute, device)
         self.carry_out: CarryOut = carry_out
         self.stages = ["read"]
+        self.card = read_card(find_model(settings.model))
         self.properties = dict(describe(settings.property_model).units)
         if settings.keep is not None and FORMATION not in self.properties:
             raise BadRecipe(
@@ -115,7 +120,8 @@ class Screening:
 
     def table(self, *, hull: bool) -> Table:
         """Make the table of what there is so far."""
-        return Table(self.store, self.stages, self.properties, hull=hull)
+        calibrated = self.card.get("uncertainty") is not None
+        return Table(self.store, self.stages, self.properties, calibrated=calibrated, hull=hull)
 
     def run(self, candidates: Sequence[str]) -> None:
         """Go from files to relaxed structures and their properties."""
@@ -133,17 +139,10 @@ class Screening:
             self._remove_duplicates("distinct", of="relax", key="energy_per_atom")
         self._work("predict", source="relax")
 
-    def hold_against(self, path: Path) -> None:
+    def hold_against(self, phases: str) -> None:
         """Tell energies above the hull of known phases."""
-        files = [file for file, problem in expand([path]) if problem is None]
-        if not files:
-            raise BadRecipe(f"{path}: there is no such file or folder of known phases.")
-        mark = digest(files)
-        corrected = self._on_project_scale()
-        if len(files) == 1 and holds_energies(files[0]):
-            known = read_references(files[0], corrected=corrected)
-        else:
-            known = list(self._computed(path, mark, corrected=corrected))
+        corrected = bool(self.card["energy_scale"] == "mp")
+        mark, known = self._known_phases(phases, corrected=corrected)
         last, stage = self.stages[-1], f"hull {mark}"
         self.stages.append(stage)
         systems = dict(self.store.told("read", "system"))
@@ -157,11 +156,27 @@ class Screening:
 
         self._note(stage, hold_against(known, waiting, entry), len(waiting))
 
-    def _on_project_scale(self) -> bool:
-        """Say whether energies take Materials Project's corrections."""
-        from ase_crystalformer.model_file import read_card
-
-        return bool(read_card(find_model(self.settings.model))["energy_scale"] == "mp")
+    def _known_phases(
+        self, phases: str, *, corrected: bool
+    ) -> "tuple[str, list[ComputedEntry] | None]":
+        """Read or compute known phases; what marks them, and ``None`` for those of the package."""
+        files = [file for file, problem in expand([phases]) if problem is None]
+        if not files and phases == KNOWN and corrected:
+            return KNOWN, None
+        if not files and phases == KNOWN:
+            raise BadRecipe(
+                f"The phases of the package stand on Materials Project's scale, the energies of "
+                f"{self.settings.model!r} do not. Name a file or folder of known phases."
+            )
+        if not files:
+            raise BadRecipe(
+                f"{phases}: there is no such file or folder of known phases. {KNOWN!r} takes those "
+                "of the package."
+            )
+        mark = digest(files)
+        if len(files) == 1 and holds_energies(files[0]):
+            return mark, read_references(files[0], corrected=corrected)
+        return mark, list(self._computed(phases, mark, corrected=corrected))
 
     def _read(self, candidates: Sequence[str]) -> None:
         if self.store.fact("read"):
@@ -224,7 +239,7 @@ class Screening:
                 self.store.add(stage, [(number, result)])
                 bar.update()
 
-    def _computed(self, path: Path, mark: str, *, corrected: bool) -> "Iterator[ComputedEntry]":
+    def _computed(self, path: str, mark: str, *, corrected: bool) -> "Iterator[ComputedEntry]":
         """Relax known phases with the potential, so that its errors cancel in differences."""
         read, relaxed = f"phases {mark}", f"relaxed {mark}"
         intake = Intake(self.settings)

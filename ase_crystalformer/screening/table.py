@@ -31,8 +31,9 @@ UNITS = {
 ALWAYS = (
     *("name", "formula", "atoms", "outcome", "stage", "reason", "balanced"),
     *("unrelaxed_formation_energy_per_atom", "converged", "steps", "energy", "energy_per_atom"),
-    *("energy_uncertainty_per_atom", "fmax", "volume_per_atom"),
+    *("fmax", "volume_per_atom"),
 )
+CALIBRATED = ("energy_uncertainty_per_atom", "novelty")
 HULL = ("e_above_hull", "hull_formation_energy_per_atom", "decomposes_to")
 
 
@@ -43,6 +44,7 @@ class Table:
         store: What became of them.
         stages: Names of the stages, in their order.
         properties: What the property model predicts, each with its unit.
+        calibrated: Whether the potential tells how far to trust it.
         hull: Whether a hull was supplied.
 
     Attributes:
@@ -51,10 +53,17 @@ class Table:
     """
 
     def __init__(
-        self, store: Store, stages: Sequence[str], properties: dict[str, str], *, hull: bool
+        self,
+        store: Store,
+        stages: Sequence[str],
+        properties: dict[str, str],
+        *,
+        calibrated: bool,
+        hull: bool,
     ) -> None:
         self.store, self.stages = store, list(stages)
-        self.columns = [*ALWAYS, *properties, *(HULL if hull else ())]
+        own = CALIBRATED if calibrated else ()
+        self.columns = [*ALWAYS, *own, *properties, *(HULL if hull else ())]
         self.units = {
             key: unit for key, unit in (UNITS | properties).items() if key in self.columns
         }
@@ -118,9 +127,9 @@ class Condition:
         except UndefinedVariableError as error:
             name = str(error).split("'")[1]
             if name in HULL:
-                raise BadRecipe(
-                    f"{name} needs known phases: give a file or folder of them (hull)."
-                ) from error
+                raise BadRecipe(f"{name} needs known phases: name some with hull.") from error
+            if name in CALIBRATED:
+                raise BadRecipe(f"{name} needs a calibrated potential; this one is not.") from error
             raise unknown_name("column", name, table.columns) from error
         except Exception as error:  # pandas raises whatever Python's parser and operators do
             raise BadRecipe(

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ase_crystalformer.errors import CrystalformerError
 from ase_crystalformer.pretrained import load_model
-from ase_crystalformer.relaxation import relax_each
+from ase_crystalformer.relaxation import Relaxed, relax_each
 from ase_crystalformer.screening.duplicates import fingerprint
 from ase_crystalformer.screening.settings import Settings
 from ase_crystalformer.screening.store import Result
@@ -49,19 +49,44 @@ def carry_out(order: Order, structures: Iterable[Numbered]) -> Iterator[tuple[in
         CrystalformerError: The order itself cannot be carried out.
         Exception: Ten structures in a row broke in unexpected ways.
     """
-    stream = iter(structures)
+    stream, broken = iter(structures), Breakdowns()
     while True:
         at_work: dict[int, Numbered] = {}
         try:
-            yield from _work(order, stream, at_work)
+            for done in _work(order, stream, at_work):
+                yield from broken.forgiven()
+                yield done
         except CrystalformerError:
             raise
         except Exception:
-            if not at_work:  # the stream itself broke
+            if not at_work:  # the order or the stream itself broke
                 raise
-            yield from _one_by_one(order, list(at_work.values()))
+            yield from _one_by_one(order, list(at_work.values()), broken)
         else:
+            yield from broken.forgiven()
             return
+
+
+class Breakdowns:
+    """Structures that failed in unexpected ways, until it is clear that the fault is theirs."""
+
+    def __init__(self) -> None:
+        self._failed: list[tuple[int, Result]] = []
+
+    def note(self, number: int, error: BaseException) -> None:
+        """Take down who failed.
+
+        Raises:
+            BaseException: The error, if too many failed in a row: the fault is elsewhere.
+        """
+        self._failed.append((number, Result.failed(f"{type(error).__name__}: {error}")))
+        if len(self._failed) >= MOST_BREAKDOWNS:
+            raise error
+
+    def forgiven(self) -> list[tuple[int, Result]]:
+        """Return those that failed since the last success, and begin anew."""
+        failed, self._failed = self._failed, []
+        return failed
 
 
 def _work(
@@ -78,21 +103,18 @@ def _work(
         yield at_work.pop(index)[0], result
 
 
-def _one_by_one(order: Order, structures: list[Numbered]) -> Iterator[tuple[int, Result]]:
-    broken: list[tuple[int, Result]] = []
+def _one_by_one(
+    order: Order, structures: list[Numbered], broken: Breakdowns
+) -> Iterator[tuple[int, Result]]:
     for item in structures:
         try:
             done = list(_work(order, [item], {}))
         except CrystalformerError:
             raise
         except Exception as error:
-            broken.append((item[0], Result.failed(f"{type(error).__name__}: {error}")))
-            if len(broken) == MOST_BREAKDOWNS:
-                raise
+            broken.note(item[0], error)
         else:
-            yield from (*broken, *done)
-            broken = []
-    yield from broken
+            yield from (*broken.forgiven(), *done)
 
 
 # --------------------------------------------------------------------------------- the work
@@ -126,10 +148,11 @@ def _relaxations(order: Order, stream: Iterator["Atoms"]) -> Iterator[tuple[int,
             yield index, _relaxed(relaxed)
 
 
-def _relaxed(relaxed: Any) -> Result:
+def _relaxed(relaxed: Relaxed) -> Result:
     """Write down where a structure came to rest."""
     from ase.io.jsonio import encode
 
+    assert relaxed.atoms is not None
     atoms = relaxed.atoms.copy()
     formula = atoms.symbols.formula.reduce()[0].format("metal")
     told = {
@@ -142,9 +165,10 @@ def _relaxed(relaxed: Any) -> Result:
         "volume_per_atom": atoms.cell.volume / len(atoms) or None,
         "fingerprint": [round(number, 6) for number in fingerprint(as_crystal(atoms))],
     }
-    uncertainty = relaxed.atoms.calc.results.get("energy_uncertainty")
-    if uncertainty is not None:
-        told["energy_uncertainty_per_atom"] = float(uncertainty) / len(atoms)
+    if relaxed.energy_uncertainty is not None:
+        told["energy_uncertainty_per_atom"] = relaxed.energy_uncertainty / len(atoms)
+    if relaxed.novelty is not None:
+        told["novelty"] = float(relaxed.novelty.max())
     return Result(told=told, atoms=encode(atoms))
 
 
