@@ -1,13 +1,15 @@
 """What a potential expects to be wrong by, and whether it knows surroundings like these."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.heads import Uncertainty, mean_over_atoms, sum_over_atoms
+from ase_crystalformer.heads import Uncertainty, sum_over_atoms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,9 @@ class UncertaintyHead(nn.Module):
         """Expect errors of a batch; of forces only where those are known."""
         novelty = self.novelty(features, graph.species)
         standard = self.standard(features)
-        energy = self.energy_scale * self.expected_energy(standard, novelty, graph)
+        energy = self.energy_scale * self.expected_energy(
+            standard, novelty, partial(sum_over_atoms, graph=graph)
+        )
         of_forces = None
         if forces is not None:
             of_forces = self.force_scale * self.expected_force(standard, novelty, forces)
@@ -124,9 +128,15 @@ class UncertaintyHead(nn.Module):
         self,
         standard: Float[Tensor, "atoms width"],
         novelty: Float[Tensor, " atoms"],
-        graph: CrystalGraph,
+        total: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, " crystals"]:
-        """Expected absolute error of the energy of every crystal before calibration, eV."""
-        directions = mean_over_atoms((1 + novelty.square())[:, None] * self.energy(standard), graph)
-        atoms = sum_over_atoms(torch.ones_like(novelty), graph)
-        return atoms * (self.ENERGY_FLOOR**2 + directions.square().sum(-1)).sqrt()
+        """Expected absolute error of the energy of every crystal before calibration, eV.
+
+        Args:
+            standard: Standardised features.
+            novelty: Of every atom.
+            total: Sums over the atoms of every crystal.
+        """
+        atoms = total(torch.ones_like(novelty))
+        directions = total((1 + novelty.square())[:, None] * self.energy(standard))
+        return ((self.ENERGY_FLOOR * atoms).square() + directions.square().sum(-1)).sqrt()
