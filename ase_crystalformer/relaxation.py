@@ -133,7 +133,8 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
         for number, result in found:
             results[number] = result
             bar.update()
-    _warn(results, model.card.name if isinstance(model, CrystalModel) else str(model))
+    name = model.card.name if isinstance(model, CrystalModel) else str(model)
+    warn_outside(_strange(results), len(results), name)
     return [results[number] for number in range(len(structures))]
 
 
@@ -280,14 +281,10 @@ class _Relaxer:
         return []
 
 
-def _warn(results: dict[int, Relaxed], model: str) -> None:
-    """Warn, once, if some ended outside of what the model knows."""
-    strange = {
-        number: outside(one.novelty, one.atoms.numbers)
-        for number, one in results.items()
-        if one.atoms is not None
-    }
-    warn_outside(strange, len(results), model)
+def _strange(results: dict[int, Relaxed]) -> dict[int, str]:
+    """Name what ended outside of what the model knows."""
+    ended = [(number, one.atoms, one.novelty) for number, one in results.items()]
+    return {number: outside(new, atoms.numbers) for number, atoms, new in ended if atoms}
 
 
 def _told(error: CrystalformerError) -> str:
