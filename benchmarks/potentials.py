@@ -20,7 +20,7 @@ from ase_crystalformer.assessment import BENCHMARKS
 from ase_crystalformer.assessment.calculators import candidate
 from ase_crystalformer.assessment.run import assess
 from benchmarks.peers import PEERS
-from benchmarks.potentials_table import write
+from benchmarks.potentials_report import write
 
 #: Contender to what ``crystalformer evaluate`` calls it.
 CONTENDERS = {

@@ -1,9 +1,8 @@
-"""What contenders measured on the same crystals, as JSON and as a table that says who is worse."""
+"""What contenders measured on the same crystals: averages, their errors, and who is worse."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from ase_crystalformer.assessment import BENCHMARKS
-from ase_crystalformer.assessment.benchmark import Benchmark
+from ase_crystalformer.assessment.benchmark import ALL, Benchmark
 from ase_crystalformer.assessment.run import SETTINGS, read_rows
 
 #: Draws of crystals with replacement, of which errors of averages and verdicts are taken.
@@ -19,6 +18,9 @@ DRAWS = 400
 
 #: Of so many draws a contender must be the worse one to be called so.
 SURE = 0.975
+
+#: Fewer crystals tell nothing of the spread.
+FEWEST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,11 @@ def compare(title: str, results: Path, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def begun(title: str, folder: Path) -> bool:
+    """Say whether a contender has measured a crystal."""
+    return (folder / SETTINGS).is_file() and bool(read_rows(BENCHMARKS[title], folder)[0])
+
+
 def _settings(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
 
@@ -142,18 +149,22 @@ def _lines(
         key = (group, line.name)
         if any(whole[name].get(key) is None for name in names):
             continue
+        crystals = sum(_belongs(row, group) for row in rows[names[0]])
         samples = {name: np.array([one.get(key) for one in drawn[name]], float) for name in names}
         lines.append(
             {
                 "group": group,
                 "name": line.name,
                 "unit": units[key].unit,
+                "crystals": crystals,
                 "goal": line.goal,
                 "dft": whole[names[0]].get((group, line.dft)),
                 "value": {name: whole[name][key] for name in names},
                 "error": {name: float(np.nanstd(samples[name])) for name in names},
                 "verdict": {
                     other: verdict(samples[names[0]], samples[other], more=line.more)
+                    if crystals >= FEWEST
+                    else "too few"
                     for other in names[1:]
                 },
             }
@@ -166,6 +177,12 @@ def _shown(title: str, known: Iterable[Key]) -> list[tuple[str, Line]]:
         group for group, _ in known if title in BY_ELEMENT or group not in chemical_symbols
     )
     return [(group, line) for group in groups for line in LINES[title]]
+
+
+def _belongs(row: Any, group: str) -> bool:
+    """Say whether a row counts for a group: of a set, of an element, or of every row."""
+    own = [getattr(row, name) for name in ("source", "element") if hasattr(row, name)]
+    return group in own or group == ALL or not own
 
 
 def _values(benchmark: Benchmark, rows: Sequence[Any]) -> dict[Key, float | None]:
@@ -193,87 +210,3 @@ def verdict(ours: Any, other: Any, *, more: bool) -> str:
     if (gain < 0).mean() > SURE:
         return "worse"
     return "better" if (gain > 0).mean() > SURE else "level"
-
-
-def write(results: Path, names: Sequence[str], out: Path) -> str:
-    """Compare all benchmarks that were measured; write potentials.json and potentials.md."""
-    titles = [one for one in LINES if all((results / n / one / SETTINGS).is_file() for n in names)]
-    found = {title: compare(title, results, names) for title in titles}
-    told = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "contenders": list(names),
-        "benchmarks": found,
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    text = markdown(told)
-    for name, content in (
-        ("potentials.json", json.dumps(told, indent=1, ensure_ascii=False) + "\n"),
-        ("potentials.md", text),
-    ):
-        partial = out / f"{name}.partial"
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(out / name)
-    return text
-
-
-ABOUT = """\
-The same crystals, perturbations and settings for everyone, through `crystalformer evaluate`. After
-± stands the standard error, from crystals drawn with replacement. "Better" and "worse" are said of
-crystalformer where 97.5 % of the draws agree; else the two are level. A crystal that one of them
-failed on counts for none. DFT is the reference of every error; where it helps, its mean is told.
-
-Energies of relaxed crystals stand on the uncorrected scale of Materials Project. CHGNet's are on
-the corrected one, so its energy error says nothing. Bulk and shear moduli, heat capacities and
-equations of state of crystalformer are computed in double precision, those of its peers in single,
-which is what they have. Dynamics is short, since the peers are slow: a run of half a picosecond
-tells explosions and gross drift, no more.
-
-    python -m benchmarks.potentials measure crystalformer --data data --results results
-    python -m benchmarks.potentials measure CHGNet SevenNet-0 --data data --results results
-    python -m benchmarks.potentials table --results results
-
-New weights need a new folder `results/crystalformer`; those of the peers stay. How to install the
-peers: `benchmarks/peers.py`. What GAP, MTP, NNP, SNAP and qSNAP reach in the mlearn table
-(J. Phys. Chem. A 124, 731 (2020)) is missing here: we had no text of it to copy the figures from.
-They would be of its test part, and of potentials fitted to one element each.
-"""
-
-
-def markdown(told: Mapping[str, Any]) -> str:
-    """Write all benchmarks as tables, and first of all where the first contender is worse."""
-    names = told["contenders"]
-    parts = ["# Potentials beside each other and beside DFT", "", told["date"], "", ABOUT]
-    parts += [_summary(told["benchmarks"], names[0], other) for other in names[1:]]
-    parts += [_section(title, one, names) for title, one in told["benchmarks"].items()]
-    return "\n".join(parts)
-
-
-def _summary(found: Mapping[str, Any], ours: str, other: str) -> str:
-    lines = [f"**{ours} beside {other}**", ""]
-    for word in ("worse", "better", "level"):
-        named = [
-            f"{title}: {_label(line)}"
-            for title, one in found.items()
-            for line in one["lines"]
-            if line["verdict"][other] == word
-        ]
-        lines.append(f"- {word} in {len(named)}: {'; '.join(named) or 'none'}")
-    return "\n".join([*lines, ""])
-
-
-def _label(line: Mapping[str, Any]) -> str:
-    return line["name"] if line["group"] == "all" else f"{line['name']} of {line['group']}"
-
-
-def _section(title: str, one: Mapping[str, Any], names: Sequence[str]) -> str:
-    head = ["", "unit", *names, "DFT, mean", "goal", *(f"beside {n}" for n in names[1:])]
-    lines = [head, ["---", "---", *["--:"] * (len(names) + 1), *["---"] * len(names)]]
-    for line in one["lines"]:
-        values = [f"{line['value'][n]:.3g} ± {line['error'][n]:.1g}" for n in names]
-        dft = "" if line["dft"] is None else f"{line['dft']:.3g}"
-        verdicts = [line["verdict"][other] for other in names[1:]]
-        lines.append([_label(line), line["unit"], *values, dft, line["goal"], *verdicts])
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    failed = ", ".join(f"{name} {len(who)}" for name, who in one["failed"].items() if who)
-    about = f"{one['crystals']} crystals that all have done; failed: {failed or 'none'}."
-    return f"## {title}\n\n{BENCHMARKS[title].about}\n\n{about}\n\n{table}\n"

@@ -11,7 +11,8 @@ from ase_crystalformer.assessment.elasticity import Row
 from ase_crystalformer.assessment.run import ROWS, SETTINGS
 from ase_crystalformer.errors import MissingExtra
 from benchmarks import peers, potentials
-from benchmarks.potentials_table import LINES, compare, markdown, verdict, write
+from benchmarks.potentials_report import markdown, write
+from benchmarks.potentials_table import LINES, compare, verdict
 
 NAMES = ("ours", "other")
 
@@ -64,9 +65,18 @@ def test_a_small_but_steady_difference_is_seen_and_a_large_random_one_is_not(tmp
     assert compare_bulk(tmp_path) == "better"
     assert compare_bulk(tmp_path, NAMES[::-1]) == "worse"
     noise = tmp_path / "noise"
-    measured(noise, "ours", {"a": moduli(10), "b": moduli(90)})
-    measured(noise, "other", {"a": moduli(80), "b": moduli(5)})
+    measured(noise, "ours", {n: moduli(e) for n, e in zip("abcdef", (10, 90) * 3, strict=True)})
+    measured(noise, "other", {n: moduli(e) for n, e in zip("abcdef", (85, 5) * 3, strict=True)})
     assert compare_bulk(noise) == "level"
+
+
+def test_nothing_is_said_of_a_few_crystals(tmp_path):
+    for name, error in zip(NAMES, (1, 90), strict=True):
+        measured(tmp_path, name, {one: moduli(error) for one in "abcd"})
+    assert compare_bulk(tmp_path) == "too few"
+    assert "| bulk modulus error, mean absolute | GPa | 4 | 1 | 90 | 100 | 25 | too few |" in write(
+        tmp_path, NAMES, tmp_path
+    )
 
 
 def compare_bulk(results, names=NAMES):
@@ -101,7 +111,13 @@ def test_the_table_says_first_where_it_is_worse(tmp_path):
     assert markdown(told) == text
     assert "- worse in 1: elasticity: bulk modulus error, mean absolute\n" in text
     assert "failed: other 1." in text
-    assert "| bulk modulus error, mean absolute | GPa | 34 ± " in text
+    assert "| bulk modulus error, mean absolute | GPa | 9 | 34 ± " in text
+
+
+def test_a_benchmark_that_someone_has_not_begun_is_left_out(tmp_path):
+    measured(tmp_path, "ours", {"a": moduli(1)})
+    measured(tmp_path, "other", {}, failed=["a"])
+    assert "elasticity" not in write(tmp_path, NAMES, tmp_path)
 
 
 def test_every_line_is_a_statistic_of_its_benchmark():
