@@ -49,7 +49,7 @@ PLAN = {
     "mlearn": Task(count=60),
     "forces": Task(count=80),
     "elasticity": Task(count=16),
-    "heat-capacity": Task(count=8),
+    "heat-capacity": Task(count=8, options={"length": 6.0, "fmax": 0.01, "steps": 200}),
     "dynamics": Task(count=2, options={"picoseconds": 0.5, "length": 5.0}),
 }
 

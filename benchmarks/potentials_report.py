@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ase_crystalformer.assessment import BENCHMARKS
-from benchmarks.potentials_table import FEWEST, LINES, begun, compare
+from benchmarks.potentials_table import FEW, FEWEST, LINES, begun, compare
 
 ABOUT = """\
 The same crystals, perturbations and settings for everyone, through `crystalformer evaluate`. After
@@ -49,7 +49,7 @@ def markdown(told: Mapping[str, Any]) -> str:
 
 def _summary(found: Mapping[str, Any], ours: str, other: str) -> str:
     lines = [f"**{ours} beside {other}**", ""]
-    for word in ("worse", "better", "level", "too few"):
+    for word in ("worse", "better", "level", FEW):
         named = [
             f"{title}: {_label(line)}"
             for title, one in found.items()
@@ -57,7 +57,8 @@ def _summary(found: Mapping[str, Any], ours: str, other: str) -> str:
             if line["verdict"][other] == word
         ]
         if named:
-            lines.append(f"- {word} in {len(named)}: {'; '.join(named)}")
+            which = "" if word == FEW else f": {'; '.join(named)}"
+            lines.append(f"- {word} in {len(named)}{which}")
     return "\n".join([*lines, ""])
 
 
@@ -77,8 +78,8 @@ def _section(title: str, one: Mapping[str, Any], names: Sequence[str]) -> str:
         values = [_number(line["value"][n], None if few else line["error"][n]) for n in names]
         dft = "" if line["dft"] is None else f"{line['dft']:.3g}"
         verdicts = [line["verdict"][other] for other in names[1:]]
-        about = [_label(line), line["unit"], str(line["crystals"])]
-        lines.append([*about, *values, dft, line["goal"], *verdicts])
+        first = [_label(line), line["unit"], str(line["crystals"])]
+        lines.append([*first, *values, dft, line["goal"], *verdicts])
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     failed = ", ".join(f"{name} {len(who)}" for name, who in one["failed"].items() if who)
     about = f"{one['crystals']} crystals that all have done; failed: {failed or 'none'}."

@@ -21,6 +21,7 @@ SURE = 0.975
 
 #: Fewer crystals tell nothing of the spread.
 FEWEST = 5
+FEW = "too few"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ def _lines(
                 "verdict": {
                     other: verdict(samples[names[0]], samples[other], more=line.more)
                     if crystals >= FEWEST
-                    else "too few"
+                    else FEW
                     for other in names[1:]
                 },
             }
