@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from ase_crystalformer.errors import BadStructure
 if TYPE_CHECKING:
     from ase import Atoms
 
-CellFreedom: TypeAlias = bool | Literal["volume", "shape"] | Sequence[bool]
-"""``True``: all of it; ``False``: nothing; its volume alone; its shape alone, at constant volume;
+CellFreedom: TypeAlias = bool | str | Sequence[bool]
+"""``True``: all of it; ``False``: nothing; ``"volume"`` alone; ``"shape"`` alone, at constant volume;
 or which components of the strain: xx, yy, zz, yz, xz, xy."""
 
 SYMPREC = 0.01

@@ -11,7 +11,10 @@ MEMORY = 20
 """Steps that are remembered."""
 
 SOFTNESS = 1 / 70
-"""Å²/eV. Of a system that has no memory yet, as in ASE."""
+"""Å²/eV. Of a system that has learned nothing yet, as in ASE."""
+
+SOFTEST = 0.1
+"""Å²/eV. Of directions in which a system has not gone; less where its last step met more."""
 
 FARTHEST = 0.2
 """Å. How far a row may go in one step."""
@@ -34,6 +37,7 @@ class Lbfgs:
         moves: Those before, oldest first; zero where there was none.
         slopes: How the gradient changed along them.
         weight: One over the product of both, zero where nothing was learned.
+        softness: Inverse curvature along the last of them, Å²/eV.
 
     Source: J. Nocedal, Math. Comput. 35, 773 (1980).
     """
@@ -44,6 +48,7 @@ class Lbfgs:
     moves: Float[Tensor, "memory rows 3"]
     slopes: Float[Tensor, "memory rows 3"]
     weight: Float[Tensor, "memory systems"]
+    softness: Float[Tensor, " systems"]
 
     @classmethod
     def at_rest(cls, rows: int) -> "Lbfgs":
@@ -57,6 +62,7 @@ class Lbfgs:
             moves=before,
             slopes=before,
             weight=torch.zeros(MEMORY, 1, dtype=torch.float64),
+            softness=torch.full((1,), SOFTNESS, dtype=torch.float64),
         )
 
     @classmethod
@@ -70,6 +76,7 @@ class Lbfgs:
             moves=torch.cat([one.moves for one in systems], dim=1).to(device),
             slopes=torch.cat([one.slopes for one in systems], dim=1).to(device),
             weight=torch.cat([one.weight for one in systems], dim=1).to(device),
+            softness=torch.cat([one.softness for one in systems]).to(device),
         )
 
     def split(self) -> list["Lbfgs"]:
@@ -81,6 +88,7 @@ class Lbfgs:
             self.moves.cpu().split(rows, dim=1),
             self.slopes.cpu().split(rows, dim=1),
             self.weight.cpu().split(1, dim=1),
+            self.softness.cpu().split(1),
             strict=True,
         )
         return [
@@ -91,8 +99,9 @@ class Lbfgs:
                 moves=moves,
                 slopes=slopes,
                 weight=weight,
+                softness=softness,
             )
-            for force, move, moves, slopes, weight in parts
+            for force, move, moves, slopes, weight, softness in parts
         ]
 
     def step(self, force: Float[Tensor, "rows 3"]) -> Float[Tensor, "rows 3"]:
@@ -108,12 +117,14 @@ class Lbfgs:
     def _learn(self, force: Float[Tensor, "rows 3"]) -> None:
         """Remember the last step and what it did to the force."""
         slope = self.force - force
-        product = self._sum(self.move * slope)
-        size = (self._sum(self.move**2) * self._sum(slope**2)).sqrt()
-        weight = torch.where(product > FLATTEST * size, 1 / product, 0.0)
+        product, steepness = self._sum(self.move * slope), self._sum(slope**2)
+        learned = product > FLATTEST * (self._sum(self.move**2) * steepness).sqrt()
+        weight = torch.where(learned, 1 / product, 0.0)
         self.moves = torch.cat([self.moves[1:], self.move[None]])
         self.slopes = torch.cat([self.slopes[1:], slope[None]])
         self.weight = torch.cat([self.weight[1:], weight[None]])
+        met = (product / steepness).clamp(max=SOFTEST)
+        self.softness = torch.where(learned, met, self.softness)
 
     def _newton(self, force: Float[Tensor, "rows 3"]) -> Float[Tensor, "rows 3"]:
         """Multiply forces by the inverse Hessian that is remembered."""
@@ -123,7 +134,7 @@ class Lbfgs:
             share = self.weight[entry] * self._sum(self.moves[entry] * force)
             force = force - share[self.owner, None] * self.slopes[entry]
             shares.append(share)
-        move = SOFTNESS * force
+        move = self.softness[self.owner, None] * force
         for entry in memory:
             share = shares.pop() - self.weight[entry] * self._sum(self.slopes[entry] * move)
             move = move + share[self.owner, None] * self.moves[entry]

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,8 +25,6 @@ from ase_crystalformer.structures import as_crystal, to_atoms
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-Optimiser: TypeAlias = Literal["fire", "lbfgs"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,7 +66,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     steps: int = 500,
     relax_cell: CellFreedom = True,
     keep_symmetry: bool = False,
-    optimiser: Optimiser = "fire",
+    optimiser: str = "fire",
     device: str = "auto",
     dtype: Precision = "float32",
     dispersion: str | None = None,
@@ -146,7 +144,7 @@ def relax_each(  # noqa: PLR0913  as of relax
     steps: int = 500,
     relax_cell: CellFreedom = True,
     keep_symmetry: bool = False,
-    optimiser: Optimiser = "fire",
+    optimiser: str = "fire",
     device: str = "auto",
     dtype: Precision = "float32",
     dispersion: str | None = None,
@@ -175,7 +173,7 @@ class _Task:
     steps: int
     relax_cell: CellFreedom
     keep_symmetry: bool
-    optimiser: Optimiser
+    optimiser: str
     dispersion: Dispersion | None
 
 
