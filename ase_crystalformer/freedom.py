@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 CellFreedom: TypeAlias = bool | str | Sequence[bool]
-"""``True``: all of it; ``False``: nothing; ``"volume"`` alone; ``"shape"`` alone, at constant volume;
-or which components of the strain: xx, yy, zz, yz, xz, xy."""
+"""``True``: all of it; ``False``: nothing; ``"volume"`` alone; ``"shape"`` alone, volume kept; or
+which components of the strain: xx, yy, zz, yz, xz, xy."""
 
 SYMPREC = 0.01
 """Å. How far atoms may lie from where a symmetry puts them."""

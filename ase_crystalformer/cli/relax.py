@@ -1,6 +1,7 @@
 """``crystalformer relax``: structures to where forces and stress vanish."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,21 +17,42 @@ EXAMPLE = """\b
 Example:
   crystalformer relax candidates/*.cif --fmax 0.1 -o relaxed.extxyz > summary.csv
   crystalformer relax slab.xyz --fixed-cell --steps 200
+  crystalformer relax candidates.extxyz --keep-symmetry --optimiser lbfgs
   crystalformer relax layered/*.cif --dispersion d3bj
 """
 
-AT_ONCE = 64
+AT_ONCE = 512
+
+
+class Cell(StrEnum):
+    """What of a cell may change."""
+
+    all = "all"
+    volume = "volume"
+    shape = "shape"
+    none = "none"
+
+
+FREEDOM: dict[Cell, bool | str] = {
+    Cell.all: True,
+    Cell.volume: "volume",
+    Cell.shape: "shape",
+    Cell.none: False,
+}
+
 
 UNITS = {
     "energy": "eV",
     "energy_per_atom": "eV/atom",
     "fmax": "eV/Å",
     "volume": "Å³",
+    "energy_uncertainty": "eV",
+    "novelty": "1",
 }
 
 
 @errors_told()
-def relax(
+def relax(  # noqa: PLR0913  what is asked, where it runs
     structures: Structures,
     *,
     model: ModelName = "default",
@@ -41,6 +63,15 @@ def relax(
         int, typer.Option(min=0, metavar="NUMBER", help="Steps after which to give up.")
     ] = 500,
     fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Move atoms alone.")] = False,
+    cell: Annotated[
+        Cell, typer.Option(help="What of the cell may change, the atoms always moving.")
+    ] = Cell.all,
+    keep_symmetry: Annotated[
+        bool, typer.Option("--keep-symmetry", help="Keep the space group found within 0.01 Å.")
+    ] = False,
+    optimiser: Annotated[
+        str, typer.Option(metavar="NAME", help="fire, or lbfgs, which needs fewer steps.")
+    ] = "fire",
     dispersion: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Add D3 dispersion for PBE: d3bj or d3zero."),
@@ -69,7 +100,9 @@ def relax(
                 model=potential,
                 fmax=fmax,
                 steps=steps,
-                relax_cell=not fixed_cell,
+                relax_cell=False if fixed_cell else FREEDOM[cell],
+                keep_symmetry=keep_symmetry,
+                optimiser=optimiser,
                 device=device,
                 dispersion=dispersion,
                 progress=sys.stderr.isatty(),
@@ -95,8 +128,16 @@ def _summary(relaxed: list[Any]) -> "DataFrame":
             "energy_per_atom": one.energy / len(one.atoms) if one.atoms else None,
             "fmax": one.fmax,
             "volume": one.atoms.cell.volume or None if one.atoms else None,
+            **_uncertainty(one),
             "error": one.error,
         }
         for one in relaxed
     ]
     return DataFrame(rows)
+
+
+def _uncertainty(one: Any) -> dict[str, float]:
+    """Say what a calibrated potential says of its errors; nothing of others."""
+    if one.novelty is None:
+        return {}
+    return {"energy_uncertainty": one.energy_uncertainty, "novelty": one.novelty.max()}
