@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.filters import FrechetCellFilter
 from ase.io import read
 from ase.optimize import BFGS, FIRE
@@ -116,6 +117,14 @@ def at_rest(
             "before, or look at it: the potential may not hold it together."
         )
     return moving
+
+
+def with_results(atoms: Atoms) -> Atoms:
+    """Return a copy that keeps its energy and forces when the calculator goes on to others."""
+    kept = atoms.copy()
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    kept.calc = SinglePointCalculator(kept, energy=energy, forces=forces)
+    return kept
 
 
 def write_results(out: Path, name: str, found: Any, figure: "Figure | None" = None) -> None:

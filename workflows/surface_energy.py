@@ -20,7 +20,16 @@ import typer
 from ase import Atoms, units
 from ase.io import write
 from matplotlib.figure import Figure
-from programs import Crystal, Out, Potential, at_rest, read_crystal, run, write_results
+from programs import (
+    Crystal,
+    Out,
+    Potential,
+    at_rest,
+    read_crystal,
+    run,
+    with_results,
+    write_results,
+)
 from pymatgen.analysis.wulff import WulffShape
 from pymatgen.core import Structure
 from pymatgen.core.surface import SlabGenerator, get_symmetrically_distinct_miller_indices
@@ -113,7 +122,7 @@ def surface(slab: Any, plane: Plane, energy: float, calculator: Any) -> tuple[Su
         cut=float(cut * JOULE),
         relaxed=float(relaxed * JOULE),
     )
-    return found, rest
+    return found, with_results(rest)
 
 
 def surfaces(

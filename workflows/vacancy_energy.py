@@ -19,7 +19,16 @@ import spglib
 import typer
 from ase import Atoms
 from ase.io import write
-from programs import Crystal, Out, Potential, at_rest, read_crystal, run, write_results
+from programs import (
+    Crystal,
+    Out,
+    Potential,
+    at_rest,
+    read_crystal,
+    run,
+    with_results,
+    write_results,
+)
 
 from ase_crystalformer import CrystalformerError, load_calculator
 
@@ -88,7 +97,8 @@ def vacancy(
     without.calc = calculator
     unrelaxed = without.get_potential_energy() + reservoir - energy
     rest = at_rest(without, calculator, fmax=0.01, cell=False)
-    return float(unrelaxed), float(rest.get_potential_energy() + reservoir - energy), rest
+    relaxed = rest.get_potential_energy() + reservoir - energy
+    return float(unrelaxed), float(relaxed), with_results(rest)
 
 
 def supercell(crystal: Atoms, length: float) -> Atoms:

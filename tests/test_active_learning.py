@@ -1,0 +1,62 @@
+"""Active learning asks where it is unsure, resumes, and compares with no plan."""
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from ase.io import read
+from programs_run import program
+
+from ase_crystalformer import CrystalformerError
+
+learning = program("active_learning")
+committee = program("committee")
+
+TINY = committee.Plan(start=3, picked=2, epochs=2, steps=20, every=4, test=2, trusted=1e3)
+
+
+@pytest.fixture
+def crystal():
+    return bulk("Cu", cubic=True)
+
+
+def argon(depth):
+    return LennardJones(sigma=3.4, epsilon=depth, rc=6.0)
+
+
+def test_members_disagree_by_half_of_what_two_differ(rng):
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    atoms.rattle(0.2, rng=rng)
+    weak, strong = (argon(depth).get_forces(atoms) for depth in (0.01, 0.012))
+    expected = np.linalg.norm(strong - weak, axis=1).max() / 2
+    found = committee.disagreement(atoms, [argon(0.01), argon(0.012)])
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_frames_nobody_can_trust_are_not_picked(crystal, rng):
+    plan = committee.Plan(picked=2, steps=40, every=4, trusted=1e-6)
+    with pytest.raises(CrystalformerError, match="Only 0 frames can be trusted"):
+        committee.explore(crystal, [EMT(), argon(0.01)], plan, rng)
+    frames, scores = committee.explore(crystal, [EMT(), EMT()], plan, rng)
+    assert len(frames) == 10
+    assert scores == pytest.approx(0, abs=1e-9)
+
+
+def test_rounds_are_learned_and_go_on(crystal, tmp_path, monkeypatch):
+    first = learning.learn(crystal, TINY, 1, tmp_path)
+    begun = []
+    trained = learning.trained
+    monkeypatch.setattr(learning, "trained", lambda *told: begun.append(told[1]) or trained(*told))
+    both = learning.learn(crystal, TINY, 2, tmp_path)
+    assert begun == ["round-1"]
+    assert both.rounds[0] == first.rounds[0]
+    assert [one.frames for one in both.rounds] == [3, 5]
+    picked = read(tmp_path / "round-2.extxyz", ":")
+    assert len(picked) == 2
+    fresh = picked[0].copy()
+    fresh.calc = EMT()
+    assert np.allclose(fresh.get_forces(), picked[0].get_forces(), atol=1e-6)
+    assert (tmp_path / "active_learning.png").exists()
+    with pytest.raises(CrystalformerError, match="another seed"):
+        learning.learn(crystal, committee.Plan(**{**vars(TINY), "seed": 1}), 3, tmp_path)
