@@ -6,6 +6,7 @@ import torch
 
 from ase_crystalformer.model import Card, CrystalModel
 from ase_crystalformer.targets import TARGETS
+from ase_crystalformer.uncertainty import UncertaintyHead
 
 CONFIG: dict[str, Any] = {
     "cutoff": 4.0,
@@ -32,6 +33,18 @@ def tiny_potential(**config: Any) -> CrystalModel:
     for number in ELEMENTS:
         model.head.reference[number] = -10.0 * number
     return model.eval()
+
+
+def calibrated_potential(**config: Any) -> CrystalModel:
+    """The same with an uncertainty head of random weights, which calls nothing strange."""
+    model = tiny_potential(**config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        head = UncertaintyHead(model.encoder.width)
+        head.usual.normal_()
+    head.limit.fill_(50.0)
+    model.uncertainty = head.requires_grad_(False)
+    return model
 
 
 def tiny_properties(**config: Any) -> CrystalModel:

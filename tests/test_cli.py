@@ -38,6 +38,7 @@ VERBS = {
         "--device",
     ],
     "featurize": ["STRUCTURES", "--out", "--model", "--device"],
+    "calibrate": ["MODEL", "DATASET", "--out", "--seed", "--device"],
     "train": ["RECIPE.toml", "--set", "--resume"],
     "evaluate": [
         *["MODEL", "DATASET", "--split", "--data", "--count", "--seed", "--set", "--out"],

@@ -1,6 +1,7 @@
 """What the verbs over many structures share: read a few at a time, tell what fails, go on."""
 
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -9,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from tqdm import tqdm
 
-from ase_crystalformer.errors import BadRecipe, CrystalformerError, NoForces, UnknownName
+from ase_crystalformer.errors import (
+    BadRecipe,
+    CrystalformerError,
+    NoForces,
+    OutsideTraining,
+    UnknownName,
+)
 from ase_crystalformer.structure_files import NamedStructure, read_structures
 
 if TYPE_CHECKING:
@@ -40,7 +47,9 @@ Device = Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, or auto.
 def errors_told() -> Iterator[None]:
     """Tell an error of this package or of the file system in a sentence, without a traceback."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OutsideTraining)  # counted in the end
+            yield
     except (CrystalformerError, OSError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2 if isinstance(error, MISUSE) else 1) from error
@@ -66,6 +75,7 @@ class Job:
         self.hidden = None if bar else True
         self.done = 0
         self.failed = 0
+        self.outside = 0
 
     def chunks(self, size: int) -> Iterator[list[NamedStructure]]:
         """Read structures a few at a time; each list counts as done when the next is asked for."""
@@ -80,6 +90,8 @@ class Job:
         errors = [item.error or error for item, error in zip(found, told, strict=True)]
         for item, error in zip(found, errors, strict=True):
             self.count(item.name, error)
+        if "novelty" in table:
+            self.outside += int((table["novelty"] > 1).sum())
         table = table.reset_index(drop=True)
         table.insert(0, "name", [item.name for item in found])
         table.insert(1, "formula", [_formula(item.atoms) for item in found])
@@ -93,7 +105,13 @@ class Job:
             tqdm.write(f"{name}: {error}", file=sys.stderr)
 
     def end(self) -> None:
-        """Exit with 1 if a structure failed."""
+        """Tell how many are outside of training; exit with 1 if a structure failed."""
+        if self.outside:
+            typer.echo(
+                f"{self.outside} of {self.done} structures are outside of what the potential was "
+                "trained on (novelty > 1): compare some with DFT.",
+                err=True,
+            )
         if self.failed:
             typer.echo(f"{self.failed} of {self.done} structures failed.", err=True)
             raise typer.Exit(1)

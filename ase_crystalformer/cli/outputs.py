@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import typer
+from numpy import ndim
 
 from ase_crystalformer.errors import MissingExtra
 
@@ -87,7 +88,14 @@ class _Extxyz(Writer):
                 frame = atoms.copy()
                 frame.calc = atoms.calc
                 frame.info |= {key: value for key, value in row.items() if key != "error"}
+                for name, values in _uncertainties(atoms).items():
+                    (frame.arrays if ndim(values) else frame.info)[name] = values
                 write(self.file, frame, format="extxyz")
+
+
+def _uncertainties(atoms: "Atoms") -> dict[str, Any]:
+    """What a calibrated potential says of its errors; ASE's writers leave it out."""
+    return getattr(getattr(atoms.calc, "results", None), "uncertainties", {})
 
 
 _WRITERS: dict[str, tuple[type[Writer], str]] = {

@@ -112,8 +112,13 @@ def calibrate(
 def _held_out(packed: PackedCrystals) -> Numbers:
     """Number the crystals that were not trained on."""
     held_out = packed.where("val")
-    if len(held_out) or len(packed.where("train")):
+    if len(held_out):
         return held_out
+    if len(packed.where("train")):
+        raise MissingData(
+            f"{packed.folder} has a part to train on and none that is held out. Mark frames that "
+            "were not trained on with split=val."
+        )
     LOGGER.warning(
         "%s has no split: all %d crystals count as held out.", packed.folder, len(packed)
     )

@@ -24,6 +24,9 @@ FORCE_EPOCHS, ENERGY_EPOCHS = 20, 40
 ATOMS_AT_ONCE, CRYSTALS_AT_ONCE = 1024, 128
 RATE, DECAY, NOISE = 3e-3, 0.1, 0.3
 
+#: Steps that small sets get, too.
+LEAST_STEPS = 300
+
 
 def fit_distribution(head: UncertaintyHead, seen: Seen) -> None:
     """Set the distribution of features in training: scales, means of elements, covariance."""
@@ -135,10 +138,7 @@ def _minimise(
 def _batches(
     rows: int, epochs: int, at_once: int, generator: torch.Generator
 ) -> Iterator[Int[Tensor, " rows"]]:
-    """Shuffle rows and cut them, again and again; at least as often as large sets need."""
-    steps = 0
-    while steps < 20 * epochs:
-        for _ in range(epochs):
-            for some in torch.randperm(rows, generator=generator).split(at_once):
-                steps += 1
-                yield some
+    """Shuffle rows and cut them, again and again."""
+    epochs = max(epochs, -(-LEAST_STEPS * at_once // rows) if rows < at_once else 0)
+    for _ in range(epochs):
+        yield from torch.randperm(rows, generator=generator).split(at_once)
