@@ -20,7 +20,7 @@ from ase_crystalformer.screening.store import Store
 MOMENTS = (("read", 5), ("unique", 4), ("rank", 3), ("keep", 2), ("relax", 3), ("predict", 1))
 """Stage, and how many results of it are written; the kill comes within the next one's writing."""
 
-SETTINGS: dict[str, Any] = {"keep": "60%", "steps": 5, "progress": False}
+SETTINGS: dict[str, Any] = {"keep": "60%", "steps": 5, "top": 1, "progress": False}
 
 
 def kill_at(stage: str, count: int) -> None:

@@ -117,7 +117,7 @@ def test_the_report_shows_counts_and_structures(screened):
     page = (screened.folder / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 1
     assert "29 candidates, 13 selected" in page
-    assert "NaCl2" in page
+    assert "NaCl2" in page  # drawn
     assert (screened.folder / "report.png").stat().st_size > 10_000
 
 
@@ -212,7 +212,7 @@ def test_two_at_once_in_a_folder_are_refused(tmp_path):
 )
 def test_conditions_are_checked_before_anything_starts(tmp_path, models, where, error, told):
     with pytest.raises(error, match=told):
-        screen("nowhere", tmp_path, **models, where=where, progress=False)
+        screen("nowhere", tmp_path, **models, where=where, top=0, progress=False)
     with Store.open(tmp_path / "screening.db") as store:
         assert store.numbers("read", None) == []
 
@@ -231,7 +231,9 @@ def test_an_unexpected_error_fails_the_one_that_raises_it(tmp_path, models, monk
 
     monkeypatch.setitem(WORK, "relax", breaks_on_copper)
     write(tmp_path / "a.extxyz", [bulk("Al"), bulk("Cu"), bulk("Ag"), bulk("Ni")])
-    found = screen(tmp_path / "a.extxyz", tmp_path / "out", **models, steps=1, progress=False)
+    found = screen(
+        tmp_path / "a.extxyz", tmp_path / "out", **models, steps=1, top=0, progress=False
+    )
     assert found.counts["relax"] == {"passed": 3, "left out": 0, "failed": 1}
     assert found.failures[0][0] == "relax"
     assert found.failures[0][1].endswith("a.extxyz#1")
@@ -248,14 +250,14 @@ def test_errors_without_end_stop_the_run_and_fail_nobody(tmp_path, models, monke
     metals = ["Al", "Cu", "Ag", "Ni", "Fe", "Na", "K", "Li", "Ca", "Sr", "Ba", "Pd"]
     write(tmp_path / "a.extxyz", [bulk(symbol) for symbol in metals])
     with pytest.raises(OSError, match="the disk is gone"):
-        screen(tmp_path / "a.extxyz", tmp_path / "out", **models, progress=False)
+        screen(tmp_path / "a.extxyz", tmp_path / "out", **models, top=0, progress=False)
     monkeypatch.undo()
-    found = screen(tmp_path / "a.extxyz", tmp_path / "out", **models, progress=False)
+    found = screen(tmp_path / "a.extxyz", tmp_path / "out", **models, top=0, progress=False)
     assert found.counts["relax"]["failed"] == 0
 
 
 def test_nothing_but_failures_still_makes_a_report(tmp_path, models):
-    found = screen(tmp_path / "none", tmp_path / "out", **models, progress=False)
+    found = screen(tmp_path / "none", tmp_path / "out", **models, top=0, progress=False)
     assert found.counts["read"]["failed"] == 1
     assert found.selected.empty
     assert (tmp_path / "out" / "report.html").is_file()

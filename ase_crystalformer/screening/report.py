@@ -111,7 +111,7 @@ def _draw_counts(axes: "Axes", stages: "DataFrame") -> None:
         left = [one + other for one, other in zip(left, counts, strict=True)]
     axes.set_yticks(list(places), stages["stage"].tolist())
     axes.set_xlabel("candidates")
-    axes.legend(fontsize="small", frameon=False)
+    axes.legend(loc="lower right", fontsize="small", frameon=False)
 
 
 def _draw_distribution(axes: "Axes", name: str, found: Findings) -> None:
@@ -123,7 +123,7 @@ def _draw_distribution(axes: "Axes", name: str, found: Findings) -> None:
     unit = f" ({found.units[name]})" if name in found.units else ""
     axes.set_xlabel(name.replace("_", " ") + unit)
     axes.set_ylabel("candidates")
-    axes.legend(fontsize="small", frameon=False)
+    axes.legend(loc="upper right", fontsize="small", frameon=False)
 
 
 def _draw_structures(places: Any, top: list[tuple[str, "Atoms"]]) -> None:
