@@ -11,6 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ase_crystalformer.errors import MissingData
+
 if TYPE_CHECKING:
     from pymatgen.entries.computed_entries import ComputedEntry
 
@@ -39,8 +41,17 @@ class Phase(NamedTuple):
 
 @cache
 def known_phases() -> dict[frozenset[str], list[Phase]]:
-    """Read the phases that come with the package, by the elements they hold."""
-    packed = (files("ase_crystalformer.data") / FILE).read_bytes()
+    """Read the phases that come with the package, by the elements they hold.
+
+    Raises:
+        MissingData: The package was installed without them.
+    """
+    table = files("ase_crystalformer.data") / FILE
+    if not table.is_file():
+        raise MissingData(
+            f"This installation holds no known phases ({FILE}). Name a file of known phases."
+        )
+    packed = table.read_bytes()
     by_system: dict[frozenset[str], list[Phase]] = defaultdict(list)
     with gzip.open(io.BytesIO(packed), "rt", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(line for line in file if not line.startswith("#")):

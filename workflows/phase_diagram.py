@@ -102,8 +102,8 @@ def judge_all(crystals: list[Atoms], calculator: Any, given: argparse.Namespace)
     for atoms in tqdm(crystals, unit="crystal", disable=not sys.stderr.isatty()):
         try:
             judged.append(judge(atoms, calculator, given))
-        except (CrystalformerError, ValueError) as error:
-            print(f"{atoms.info['name']}: {error}", file=sys.stderr)
+        except Exception as error:  # of whatever calculator
+            print(f"{atoms.info['name']}: {error or type(error).__name__}", file=sys.stderr)
     return judged
 
 
@@ -185,6 +185,8 @@ def run(given: argparse.Namespace) -> None:
     crystals = read_crystals(given.structures or [SAMPLE])
     calculator = load_calculator(given.calculator)
     judged = judge_all(crystals, calculator, given)
+    if not judged:
+        raise SystemExit("Error: none of the structures could be computed.")
     known = ConvexHull(given.references or (), known_phases=given.known_phases).entries
     hull = ConvexHull([*known, *(one.entry for one in judged)], known_phases=given.known_phases)
     labelled = bool(judged) and all(one.reference for one in judged)
@@ -195,7 +197,7 @@ def run(given: argparse.Namespace) -> None:
     table = tabulate(judged, hull, reference)
     table.to_csv(given.out / "table.csv", index=False)
     dumpfn([one.entry for one in judged], given.out / "entries.json")
-    elements = sorted({symbol for atoms in crystals for symbol in atoms.symbols})
+    elements = sorted({one.symbol for entry in hull.entries for one in entry.elements})
     if len(elements) in {2, 3}:
         titles = {given.calculator: hull} | ({"DFT": reference} if reference else {})
         draw(titles, elements, given.out / "hull.png")
