@@ -32,6 +32,13 @@ PROPERTIES = ["band_gap (eV)", "bulk_modulus (GPa)"]
 COLUMNS = ["name", "formula", *PROPERTIES, "error"]
 
 VERBS = {
+    "finetune": [
+        *["FRAMES", "--out", "--model", "--scale", "--replay", "--hold-out", "--set", "--resume"],
+    ],
+    "distill": [
+        *["STRUCTURES", "--teacher", "--out", "--frames", "--rattle", "--strain", "--squeeze"],
+        *["--seed", "--start", "--recipe", "--set"],
+    ],
     "predict": ["STRUCTURES", "--model", "--property", "--out", "--device"],
     "relax": [
         *["STRUCTURES", "--model", "--fmax", "--steps", "--fixed-cell", "--dispersion", "--out"],
