@@ -73,6 +73,7 @@ LINES = {
         Line(name="without imaginary modes", more=True),
     ),
     "forces": (
+        Line(name="force MAE over mean force, mean of sets"),
         Line(name="force MAE", dft="force, mean of labels"),
         Line(name="stress MAE", dft="stress, mean of labels"),
     ),

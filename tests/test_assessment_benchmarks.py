@@ -197,6 +197,21 @@ def test_force_errors_are_averaged_over_components_of_each_set_and_element(rng):
     assert by["here", "stress MAE"].value == pytest.approx(1000 * np.abs(difference).mean())
 
 
+def test_force_errors_relative_to_forces_are_averaged_over_sets():
+    def row(source, absolute, label):
+        sums = forces.Deviation(absolute=absolute, squared=1.0, label=label, n=3)
+        return forces.Row(source=source, elements=["Cu"], forces={"Cu": sums}, stress=None)
+
+    small, large = row("small", 1.0, 2.0), [row("large", 10.0, 80.0), row("large", 30.0, 120.0)]
+    [ratio] = [
+        one
+        for one in forces.summarise([small, *large, row(forces.NEAR_REST, 9.0, 0.1)])
+        if one.group == "all"
+    ]
+    assert (ratio.value, ratio.n) == (pytest.approx((1 / 2 + 40 / 200) / 2), 2)
+    assert forces.summarise([])[0].value is None
+
+
 def test_forces_that_symmetry_forbids_are_not_counted():
     atoms = bulk("Cu", a=3.7)
     labels = {"forces": np.zeros((1, 3)), "stress": np.zeros((3, 3))}
