@@ -53,8 +53,8 @@ class Walker:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        self.start = self.mover.crystal.cell
-        self.place = torch.from_numpy(self.mover.crystal.positions)
+        self.start = self.mover.cell
+        self.place = torch.from_numpy(self.mover.positions)
         self.log_strain = torch.zeros(3, 3, dtype=torch.float64)
 
     @classmethod

@@ -22,31 +22,36 @@ class Mover:
     """One crystal that moves; its pairs were searched where it was then.
 
     Attributes:
-        crystal: Where it is now. Its cell is three-dimensional: unit vectors stand across the
-            directions it does not repeat along.
-        searched: Where it was when its pairs were searched.
+        searched: Where it was when its pairs were searched. Its cell is three-dimensional: unit
+            vectors stand across the directions it does not repeat along.
         pairs: Pairs closer than the cutoff and the skin, there.
+        positions: Where its atoms are now, Å.
+        cell: Now, Å.
     """
 
-    crystal: Crystal
     searched: Crystal
     pairs: Pairs
+    positions: Float[ndarray, "atoms 3"]
+    cell: Float[ndarray, "3 3"]
 
     @classmethod
     def of(cls, crystal: Crystal, cutoff: float) -> "Mover":
         """Search the pairs of a crystal."""
         cell = completed(crystal.cell, crystal.periodic)
         crystal = Crystal(crystal.species, crystal.positions, cell, crystal.periodic)
-        return cls(crystal, crystal, neighbour_pairs(crystal, cutoff + SKIN))
+        pairs = neighbour_pairs(crystal, cutoff + SKIN)
+        return cls(crystal, pairs, crystal.positions, crystal.cell)
 
-    def move(self, positions: Float[ndarray, "atoms 3"], cell: Float[ndarray, "3 3"]) -> None:
-        """Note where it went."""
-        self.crystal = Crystal(self.crystal.species, positions, cell, self.crystal.periodic)
+    @property
+    def crystal(self) -> Crystal:
+        """Where it is now, checked."""
+        return Crystal(self.searched.species, self.positions, self.cell, self.searched.periodic)
 
     def search(self, cutoff: float) -> None:
         """Search its pairs anew."""
-        self.pairs = neighbour_pairs(self.crystal, cutoff + SKIN)
-        self.searched = self.crystal
+        crystal = self.crystal
+        self.pairs = neighbour_pairs(crystal, cutoff + SKIN)
+        self.searched = crystal
 
 
 def completed(cell: Float[ndarray, "3 3"], periodic: Bool[ndarray, "3"]) -> Float[ndarray, "3 3"]:
@@ -67,7 +72,7 @@ class MovingBatch:
     """
 
     def __init__(self, movers: Sequence[Mover], cutoff: float, device: torch.device) -> None:
-        counts = [len(mover.crystal.species) for mover in movers]
+        counts = [len(mover.positions) for mover in movers]
         first = np.concatenate([[0], np.cumsum(counts)])[:-1]
         lengths = [len(mover.pairs.receiver) for mover in movers]
         start = torch.from_numpy(np.repeat(first, lengths)).to(device)
@@ -76,10 +81,10 @@ class MovingBatch:
             return torch.from_numpy(np.concatenate(parts)).to(device)
 
         self.movers, self.cutoff, self.counts = movers, cutoff, counts
-        self.species = joined([mover.crystal.species for mover in movers])
-        self.positions = joined([mover.crystal.positions for mover in movers])
-        self.cell = joined([mover.crystal.cell[None] for mover in movers])
-        self.periodic = joined([mover.crystal.periodic[None] for mover in movers])
+        self.species = joined([mover.searched.species for mover in movers])
+        self.positions = joined([mover.positions for mover in movers])
+        self.cell = joined([mover.cell[None] for mover in movers])
+        self.periodic = joined([mover.searched.periodic[None] for mover in movers])
         self.crystal = joined([np.repeat(np.arange(len(counts)), counts)])
         self.receiver = joined([mover.pairs.receiver for mover in movers]) + start
         self.sender = joined([mover.pairs.sender for mover in movers]) + start
@@ -127,4 +132,4 @@ class MovingBatch:
         """Tell the movers where they are."""
         positions = self.positions.cpu().split(self.counts)
         for mover, now, cell in zip(self.movers, positions, self.cell.cpu(), strict=True):
-            mover.move(now.numpy(), cell.numpy())
+            mover.positions, mover.cell = now.numpy(), cell.numpy()

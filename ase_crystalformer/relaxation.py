@@ -195,11 +195,11 @@ class _Run:
         """Write down how it fared."""
         from ase.calculators.singlepoint import SinglePointCalculator
 
-        atoms, crystal = self.atoms, self.walker.mover.crystal
+        atoms, mover = self.atoms, self.walker.mover
         cell = atoms.cell.array.copy()
-        cell[crystal.periodic] = crystal.cell[crystal.periodic]
+        cell[atoms.pbc] = mover.cell[atoms.pbc]
         atoms.set_cell(cell, apply_constraint=False)
-        atoms.set_positions(crystal.positions, apply_constraint=False)
+        atoms.set_positions(mover.positions, apply_constraint=False)
         if isinstance(arrival.outcome, CrystalformerError):
             return Relaxed(atoms=atoms, steps=self.walker.steps, error=_told(arrival.outcome))
         known = Results(arrival.outcome)
