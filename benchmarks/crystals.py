@@ -30,6 +30,14 @@ def silicon(times: int) -> Atoms:
     return bulk("Si", "diamond", a=5.43, cubic=True) * times
 
 
+def silicon_block(cells: int) -> Atoms:
+    """8 atoms, in a block of cells that is as near to a cube as their number allows."""
+    first = max(n for n in range(1, round(cells ** (1 / 3)) + 2) if cells % n == 0)
+    rest = cells // first
+    second = max(n for n in range(1, round(rest**0.5) + 1) if rest % n == 0)
+    return silicon(1) * (first, second, rest // second)
+
+
 def salt(times: int) -> Atoms:
     """8 atoms, repeated along each axis."""
     return bulk("NaCl", "rocksalt", a=5.64, cubic=True) * times

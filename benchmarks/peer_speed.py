@@ -8,11 +8,7 @@ Peers that are not installed are left out, and said so. Writes peer_speed.json a
 """
 
 import argparse
-import json
-import resource
-import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,22 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import all_changes
 from ase.io import read
 from numpy.typing import NDArray
 
-from ase_crystalformer.calculator import CrystalformerCalculator
 from ase_crystalformer.relaxation import relax
-from benchmarks.crystals import random_crystals, shaken, silicon
+from benchmarks.crystals import random_crystals, shaken, silicon, silicon_block
 from benchmarks.models import bundled_or_random
-from benchmarks.peers import chgnet_model, how_to_install, installed
+from benchmarks.peer_memory import memory
+from benchmarks.peers import ASKED, chgnet_model, contenders, how_to_install, installed
 from benchmarks.report import entry, markdown, merge
 from benchmarks.timing import (
     QUICK,
     Effort,
-    Ratio,
     Row,
     Way,
     check_agreement,
@@ -47,13 +41,10 @@ from benchmarks.timing import (
     take_turns,
 )
 
-ASKED = ("energy", "forces", "stress")
-
-#: Atoms of the two crystals whose difference in memory is told, per atom.
-FEW, MANY = 216, 1000
-
 #: Of a relaxation: largest force left, eV/Å, and the most steps a crystal may take.
 FMAX, STEPS = 0.1, 100
+
+TITLE = "Speed beside other potentials"
 
 ABOUT = """\
 crystalformer and its peers took turns in one process, each called as its users call it: energy,
@@ -67,22 +58,14 @@ held before the first energy, over the atoms that a larger crystal has more than
 """
 
 
-def ours() -> CrystalformerCalculator:
-    """Make the bundled potential's calculator."""
-    return CrystalformerCalculator(bundled_or_random("default"), property_model=None, device="cpu")
-
-
-def contenders() -> dict[str, Callable[[], Any]]:
-    """Return factories: ours first, then the peers that are installed."""
-    return {"crystalformer": ours, **installed()}
-
-
 def single(effort: Effort, _: Sequence[Atoms]) -> Iterator[Row]:
     """Compute one crystal after each step of its atoms, on one thread and two."""
     calculators = {name: make() for name, make in contenders().items()}
     systems = {"Si 8": silicon(1), "Si 64": silicon(2), "Si 216": silicon(3)}
-    for name, atoms in list(systems.items())[: 1 if effort.small else None]:
-        for threads in (1,) if effort.small else (1, 2):
+    if effort.small:
+        systems = {"Si 8": silicon(1)}
+    for threads in (1,) if effort.small else (1, 2):
+        for name, atoms in systems.items():
             ways = [
                 Way(name=who, run=_stepper(one, atoms), items=(len(atoms), "atoms"))
                 for who, one in calculators.items()
@@ -106,7 +89,7 @@ def size(effort: Effort, _: Sequence[Atoms]) -> Iterator[Row]:
     cells = (1, 2) if effort.small else (63, 125, 250, 625)
     ways = []
     for count in cells:
-        atoms = silicon(1) * _block(count)
+        atoms = silicon_block(count)
         ways.append(
             Way(
                 name=f"crystalformer, {len(atoms):,} atoms",
@@ -115,14 +98,6 @@ def size(effort: Effort, _: Sequence[Atoms]) -> Iterator[Row]:
             )
         )
     yield from take_turns("larger and larger silicon", ways, min(effort.rounds, 3))
-
-
-def _block(cells: int) -> tuple[int, int, int]:
-    """Lay out cells in a block that is as near to a cube as they allow."""
-    first = max(n for n in range(1, round(cells ** (1 / 3)) + 2) if cells % n == 0)
-    rest = cells // first
-    second = max(n for n in range(1, round(rest**0.5) + 1) if rest % n == 0)
-    return first, second, rest // second
 
 
 def batch(effort: Effort, crystals: Sequence[Atoms]) -> Iterator[Row]:
@@ -204,49 +179,6 @@ def _relaxed_by_chgnet(crystals: Sequence[Atoms], steps: int) -> int:
     return arrived
 
 
-def memory(effort: Effort, _: Sequence[Atoms]) -> Iterator[Row]:
-    """Compute a small and a large crystal in processes of their own: memory per atom."""
-    few, many = (8, 64) if effort.small else (FEW, MANY)
-    first: tuple[float, float] | None = None
-    for name in contenders():
-        small, large = (_apart(name, atoms) for atoms in (few, many))
-        first = first or (large["wall"], large["cpu"])
-        wall, cpu = large["wall"] / first[0], large["cpu"] / first[1]
-        yield Row(
-            case=f"{many:,} atoms of silicon, each in a process of its own",
-            way=name,
-            threads=1,
-            rounds=1,
-            wall_ms=1e3 * large["wall"],
-            cpu_ms=1e3 * large["cpu"],
-            wall_ratio=Ratio(*[wall] * 3),
-            cpu_ratio=Ratio(*[cpu] * 3),
-            rate=f"{(large['peak'] - small['peak']) / (many - few):,.0f} kB/atom",
-            difference=None,
-        )
-
-
-def _apart(name: str, atoms: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.peer_speed", "--peak", name, str(atoms)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def peak(name: str, atoms: int) -> dict[str, float]:
-    """Compute one crystal; tell seconds, and the most memory this process ever held, kB."""
-    torch.set_num_threads(1)
-    calculator = contenders()[name]()
-    calculator.calculate(silicon(1), ASKED, all_changes)
-    crystal = silicon(1) * _block(atoms // 8)
-    wall, cpu = time.perf_counter(), time.process_time()
-    calculator.calculate(crystal, ASKED, all_changes)
-    return {
-        "wall": time.perf_counter() - wall,
-        "cpu": time.process_time() - cpu,
-        "peak": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss),
-    }
-
-
 #: Every comparison by name.
 COMPARISONS = {
     "single": single,
@@ -255,6 +187,13 @@ COMPARISONS = {
     "relaxed": relaxed,
     "memory": memory,
 }
+
+
+def _record(results: Mapping[str, Any], out: Path) -> None:
+    """Write what is known so far; comparisons that did not run keep what they had."""
+    told = merge(results, out / "peer_speed.json")
+    text = markdown(told, TITLE, ABOUT)
+    (out / "peer_speed.md").write_text(text, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -266,11 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of every contender")
     parser.add_argument("--quick", action="store_true", help="smallest work, one round")
     parser.add_argument("--out", type=Path, help="folder of peer_speed.json and peer_speed.md")
-    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
-    if asked.peak:
-        print(json.dumps(peak(asked.peak[0], int(asked.peak[1]))))
-        return
     if unknown := sorted(set(asked.names) - set(COMPARISONS)):
         parser.error(f"no comparison {', '.join(unknown)}; there are {', '.join(COMPARISONS)}")
     if missing := how_to_install():
@@ -283,13 +218,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in asked.names or COMPARISONS:
         print(f"{name} ...", file=sys.stderr, flush=True)
         facts = machine() | {"crystalformer": bundled_or_random("default").card.name}
-        rows = list(COMPARISONS[name](effort, crystals))
-        results[name] = entry(rows, facts, datetime.now(UTC).date().isoformat())
-        if out:
-            told = merge(results, out / "peer_speed.json")
-            text = markdown(told, "Speed beside other potentials", ABOUT)
-            (out / "peer_speed.md").write_text(text, encoding="utf-8")
-    print(markdown(results, "Speed beside other potentials", ABOUT))
+        rows: list[Row] = []
+        for row in COMPARISONS[name](effort, crystals):
+            rows.append(row)
+            results[name] = entry(rows, facts, datetime.now(UTC).date().isoformat())
+            if out:
+                _record(results, out)
+    print(markdown(results, TITLE, ABOUT))
 
 
 if __name__ == "__main__":

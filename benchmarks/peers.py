@@ -13,7 +13,12 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from typing import Any
 
+from ase_crystalformer.calculator import CrystalformerCalculator
 from ase_crystalformer.errors import MissingExtra
+from benchmarks.models import bundled_or_random
+
+#: What is asked of everyone.
+ASKED = ("energy", "forces", "stress")
 
 #: What tables call a peer, to the name of its factory here and the package it needs.
 PEERS = {
@@ -59,6 +64,16 @@ def sevennet() -> Any:
         from sevenn.calculator import SevenNetCalculator
 
         return SevenNetCalculator("7net-0", device="cpu")
+
+
+def ours() -> CrystalformerCalculator:
+    """Make the calculator of the bundled potential."""
+    return CrystalformerCalculator(bundled_or_random("default"), property_model=None, device="cpu")
+
+
+def contenders() -> dict[str, Callable[[], Any]]:
+    """Return factories: ours first, then the peers that are installed."""
+    return {"crystalformer": ours, **installed()}
 
 
 def installed() -> dict[str, Callable[[], Any]]:

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import peer_speed, peers
-from benchmarks.crystals import silicon
+from benchmarks import peer_memory, peer_speed, peers
+from benchmarks.crystals import silicon, silicon_block
 from benchmarks.timing import Way, take_turns
 
 
@@ -36,13 +36,14 @@ def test_an_unknown_comparison_is_named(capsys):
 
 @pytest.mark.parametrize("cells", [1, 8, 27, 63, 125, 250, 625])
 def test_blocks_hold_all_cells_and_are_not_flat(cells):
-    block = peer_speed._block(cells)
-    assert np.prod(block) == cells
-    assert max(block) <= 5 * min(block)
+    atoms = silicon_block(cells)
+    lengths = np.diag(atoms.cell.array) / 5.43
+    assert len(atoms) == 8 * cells
+    assert lengths.max() <= 5 * lengths.min() + 1e-6
 
 
 def test_memory_is_told_by_a_process_of_its_own():
-    told = peer_speed._apart("crystalformer", 64)
+    told = peer_memory.apart("crystalformer", 64)
     assert told["peak"] > 50_000  # kB; torch alone is more
     assert 0 < told["cpu"]
 
