@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ase_crystalformer.pretrained import list_models, load_model
     from ase_crystalformer.relaxation import relax
     from ase_crystalformer.stability import ConvexHull, corrected_entry
+    from ase_crystalformer.screening import screen
     from ase_crystalformer.training.run import train
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "load_model",
     "predict",
     "relax",
+    "screen",
     "self_learn",
     "train",
 ]
@@ -58,6 +60,7 @@ _HOMES = {
     "load_model": "pretrained",
     "predict": "prediction",
     "relax": "relaxation",
+    "screen": "screening",
     "self_learn": "monte_carlo.learning",
     "train": "training.run",
 }

@@ -44,6 +44,11 @@ VERBS = {
         *["STRUCTURES", "--model", "--fmax", "--steps", "--fixed-cell", "--dispersion", "--out"],
         "--device",
     ],
+    "screen": [
+        *["CANDIDATES", "--out", "--where", "--hull", "--keep", "--model", "--property-model"],
+        *["--closest", "--balanced", "--duplicates", "--fmax", "--steps", "--fixed-cell", "--top"],
+        *["--structures", "--scheduler", "--cluster", "--device"],
+    ],
     "featurize": ["STRUCTURES", "--out", "--model", "--device"],
     "calibrate": ["MODEL", "DATASET", "--out", "--seed", "--device"],
     "train": ["RECIPE.toml", "--set", "--resume"],

@@ -1,5 +1,6 @@
 """Work on many machines: every result arrives once, whatever dies."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from candidates import write_candidates, write_models
+from distributed.utils import get_ip
 from killed_screening import SETTINGS
 
 from ase_crystalformer.errors import BadRecipe, MissingExtra, UnknownName, UnseenElement
@@ -19,6 +21,20 @@ from ase_crystalformer.screening.work import Order
 FOLDER = Path(__file__).parent
 ORDER = Order("relax", Settings())
 STRUCTURES = [(number, f"structure {number}") for number in range(40)]
+
+
+@pytest.fixture(autouse=True)
+def closed_network(monkeypatch):
+    """Closed but for this machine itself, of whose address Dask asks by a datagram never sent."""
+    connect = socket.socket.connect
+    own = {"127.0.0.1", get_ip()}
+
+    def refuse(self, address):
+        if self.family == socket.AF_UNIX or self.type == socket.SOCK_DGRAM or address[0] in own:
+            return connect(self, address)
+        pytest.fail(f"This test calls {address}.")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @pytest.fixture
@@ -115,6 +131,7 @@ def test_jobs_of_a_queue_ask_for_what_was_described(tmp_path, kind, line):
     assert "distributed.cli.dask_worker" in script or "dask worker" in script
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # half a cluster
 def test_options_the_queue_does_not_know_are_refused():
     with pytest.raises(BadRecipe, match="options"):
         make_cluster({"kind": "slurm", "jobs": 1, "options": {"colour": "red"}})
