@@ -28,7 +28,14 @@ from ase_crystalformer.relaxation import relax
 from benchmarks.crystals import random_crystals, shaken, silicon, silicon_block
 from benchmarks.models import bundled_or_random
 from benchmarks.peer_memory import memory
-from benchmarks.peers import ASKED, chgnet_model, contenders, how_to_install, installed
+from benchmarks.peers import (
+    ASKED,
+    chgnet_model,
+    contenders,
+    how_to_install,
+    installed,
+    ours,
+)
 from benchmarks.report import entry, markdown, merge
 from benchmarks.timing import (
     QUICK,

@@ -14,9 +14,9 @@ def test_it_runs_and_records_what_it_ran(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(peers, "_there", lambda name: False)  # ours alone, everywhere the same
     before = {"memory": {"date": "1", "machine": {}, "rows": []}}
     (tmp_path / "peer_speed.json").write_text(json.dumps(before))
-    peer_speed.main(["--quick", "single", "batch", "relaxed", "--out", str(tmp_path)])
+    peer_speed.main(["--quick", "single", "size", "batch", "relaxed", "--out", str(tmp_path)])
     told = json.loads((tmp_path / "peer_speed.json").read_text())
-    assert list(told) == ["memory", "single", "batch", "relaxed"]
+    assert list(told) == ["memory", "single", "size", "batch", "relaxed"]
     batch = {row["way"]: row for row in told["batch"]["rows"]}
     assert set(batch) == {"crystalformer, in batches", "crystalformer, one by one"}
     [relaxed] = told["relaxed"]["rows"]
