@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from ase_crystalformer.data.readers import load
 from ase_crystalformer.errors import MissingData, NoForces
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.neighbours import Radius
+from ase_crystalformer.training import expected_errors
 from ase_crystalformer.training.build import build_model
 from ase_crystalformer.training.calibration import calibrate, training_sample
-from ase_crystalformer.training import expected_errors
 from ase_crystalformer.training.expected_errors import (
     SHRINKAGE,
     fit_distribution,
@@ -189,18 +190,25 @@ def potential():
     return model
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_steps():
-    """What is tested here does not need a good fit."""
+@contextmanager
+def quickly():
+    """For what does not need a good fit."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("FORCE_EPOCHS", "ENERGY_EPOCHS", "LEAST_STEPS"):
-            patch.setattr(expected_errors, name, 100 if name == "LEAST_STEPS" else 1)
+            patch.setattr(expected_errors, name, 20 if name == "LEAST_STEPS" else 1)
+        yield
+
+
+@pytest.fixture
+def few_steps():
+    with quickly():
         yield
 
 
 @pytest.fixture(scope="module")
 def calibrated(potential, held_out):
-    return calibrate(potential, held_out.folder, progress=False)
+    with quickly():
+        return calibrate(potential, held_out.folder, progress=False)
 
 
 def test_frames_of_one_crystal_stand_together_and_runs_are_cut(held_out):
@@ -265,6 +273,7 @@ def test_the_head_is_scaled_by_the_half_that_it_was_not_fitted_to(calibrated):
     assert float(head.energy_scale) == pytest.approx(energy.scale, rel=1e-5)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_calibration_is_repeatable(calibrated, potential, held_out):
     again = calibrate(potential, held_out.folder, progress=False)
     for one, other in zip(
@@ -275,6 +284,7 @@ def test_calibration_is_repeatable(calibrated, potential, held_out):
         assert torch.equal(one, other)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_the_command_writes_model_card_and_plot(tmp_path, monkeypatch, potential, held_out):
     monkeypatch.chdir(tmp_path)
     potential.save("model")
@@ -287,10 +297,12 @@ def test_the_command_writes_model_card_and_plot(tmp_path, monkeypatch, potential
     assert CrystalModel.load("new/model").card.uncertainty["forces"]["n"] > 100
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_files_without_parts_are_held_out_as_a_whole(potential, held_out, caplog, tmp_path):
-    text = gzip.decompress((SAMPLES / "mlearn.extxyz.gz").read_bytes()).decode()
-    file = tmp_path / "mlearn.extxyz"
-    file.write_text(text)
+    samples = [SAMPLES / f"{name}.extxyz.gz" for name in ("mlearn", "monbtaw")]
+    text = "".join(gzip.decompress(sample.read_bytes()).decode() for sample in samples)
+    file = tmp_path / "mine.extxyz"
+    file.write_text(text)  # all of it to train on
     with pytest.raises(MissingData, match="none that is held out"):
         calibrate(potential, file, progress=False)
     file.write_text(text.replace("split=train", ""))

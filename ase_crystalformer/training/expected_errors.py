@@ -139,6 +139,6 @@ def _batches(
     rows: int, epochs: int, at_once: int, generator: torch.Generator
 ) -> Iterator[Int[Tensor, " rows"]]:
     """Shuffle rows and cut them, again and again."""
-    epochs = max(epochs, -(-LEAST_STEPS * at_once // rows) if rows < at_once else 0)
-    for _ in range(epochs):
+    steps = -(-rows // at_once)
+    for _ in range(max(epochs, LEAST_STEPS // steps)):
         yield from torch.randperm(rows, generator=generator).split(at_once)
