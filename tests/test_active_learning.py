@@ -1,5 +1,7 @@
 """Active learning asks where it is unsure, resumes, and compares with no plan."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -8,10 +10,19 @@ from ase.calculators.lj import LennardJones
 from ase.io import read
 from programs_run import program
 
-from ase_crystalformer import CrystalformerError
+from ase_crystalformer import CrystalformerError, load_calculator
 
 learning = program("active_learning")
 committee = program("committee")
+
+RECIPE = """
+encoder = "crystalformer"
+data = { packed = "packed" }
+model = { cutoff = 4.0, width = 8, heads = 2, blocks = 1, feedforward = 8, basis = 4, norm = true }
+energy = { force = 4.0 }
+optim = { budget = 3_000 }
+machine = { accelerator = "cpu", devices = 1, threads = 1 }
+"""
 
 TINY = committee.Plan(start=3, picked=2, epochs=2, steps=20, every=4, test=2, trusted=1e3)
 
@@ -43,20 +54,33 @@ def test_frames_nobody_can_trust_are_not_picked(crystal, rng):
     assert scores == pytest.approx(0, abs=1e-9)
 
 
-def test_rounds_are_learned_and_go_on(crystal, tmp_path, monkeypatch):
-    first = learning.learn(crystal, TINY, 1, tmp_path)
+def test_rounds_go_on_where_they_were(crystal, tmp_path, monkeypatch):
     begun = []
-    trained = learning.trained
-    monkeypatch.setattr(learning, "trained", lambda *told: begun.append(told[1]) or trained(*told))
+    monkeypatch.setattr(
+        learning, "trained", lambda *told: begun.append(told[1]) or [EMT(), argon(0.01)]
+    )
+    first = learning.learn(crystal, TINY, 1, tmp_path)
     both = learning.learn(crystal, TINY, 2, tmp_path)
-    assert begun == ["round-1"]
+    assert begun == ["round-0", "round-1"]
     assert both.rounds[0] == first.rounds[0]
     assert [one.frames for one in both.rounds] == [3, 5]
+    # The first member is what labels.
+    assert both.rounds[0].test_error == pytest.approx(0, abs=1e-6)
+    assert both.rounds[0].disagreement > 0.01
     picked = read(tmp_path / "round-2.extxyz", ":")
     assert len(picked) == 2
-    fresh = picked[0].copy()
-    fresh.calc = EMT()
-    assert np.allclose(fresh.get_forces(), picked[0].get_forces(), atol=1e-6)
     assert (tmp_path / "active_learning.png").exists()
     with pytest.raises(CrystalformerError, match="another seed"):
-        learning.learn(crystal, committee.Plan(**{**vars(TINY), "seed": 1}), 3, tmp_path)
+        learning.learn(crystal, replace(TINY, seed=1), 3, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_committee_learns_what_it_asked_for(crystal, tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    plan = replace(TINY, recipe=str(tmp_path / "recipe.toml"), epochs=20)
+    study = learning.learn(crystal, plan, 2, tmp_path)
+    assert [one.frames for one in study.rounds] == [3, 5]
+    assert all(0 < one.test_error < 10 for one in study.rounds)
+    members = [load_calculator(str(tmp_path / f"models/round-1-{n}/model")) for n in range(2)]
+    forces = [member.get_forces(read(tmp_path / "test.extxyz")) for member in members]
+    assert not np.allclose(forces[0], forces[1], atol=1e-4)
