@@ -41,8 +41,8 @@ VERBS = {
     ],
     "predict": ["STRUCTURES", "--model", "--property", "--out", "--device"],
     "relax": [
-        *["STRUCTURES", "--model", "--fmax", "--steps", "--fixed-cell", "--dispersion", "--out"],
-        "--device",
+        *["STRUCTURES", "--model", "--fmax", "--steps", "--fixed-cell", "--cell"],
+        *["--keep-symmetry", "--optimiser", "--dispersion", "--out", "--device"],
     ],
     "screen": [
         *["CANDIDATES", "--out", "--where", "--hull", "--keep", "--model", "--property-model"],

@@ -5,7 +5,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc100
-from ase.constraints import FixAtoms, FixSymmetry
+from ase.constraints import FixAtoms, FixCom
 from ase.filters import FrechetCellFilter
 from ase.io import read, write
 from ase.optimize import FIRE
@@ -15,7 +15,6 @@ from pymatgen.core import Lattice, Structure
 from ase_crystalformer import CrystalformerCalculator, batching, relax
 from ase_crystalformer.errors import NoForces
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.neighbours import VerletList
 from ase_crystalformer.relaxation import relax_each
 
 EXACT = {"dtype": "float64", "progress": False}
@@ -90,7 +89,7 @@ def test_bad_structures_fail_alone(model, pressed):
     unseen.symbols[0] = "Xe"
     broken.cell[0, 0] = np.nan
     kept = pressed[0].copy()
-    kept.set_constraint(FixSymmetry(kept))
+    kept.set_constraint(FixCom())
     given = [unseen, pressed[1], None, broken, kept]
     found = relax(given, model=model, **EXACT)
     assert [result.converged for result in found] == [False, True, False, False, False]
@@ -99,7 +98,7 @@ def test_bad_structures_fail_alone(model, pressed):
     assert said[0].startswith("UnseenElement: ")
     assert "NoneType" in said[2]
     assert "cell is [[nan" in said[3]
-    assert "FixSymmetry cannot be kept" in said[4]
+    assert "FixCom cannot be kept" in said[4]
     assert np.isnan(found[0].energy)
 
 
@@ -242,57 +241,6 @@ def test_float32_is_enough_for_usual_purposes(model, pressed):
 def test_the_bar_counts_structures(model, fcc, capsys):
     relax([fcc, None], model=model, steps=0)
     assert "2/2" in capsys.readouterr().err
-
-
-# ------------------------------------------------------------------ the batch in motion
-
-
-def test_edges_in_motion_are_those_of_a_search(model, pressed, rng):
-    from ase_crystalformer.moving import Mover, MovingBatch
-    from ase_crystalformer.structures import as_crystal
-
-    cutoff = 4.0
-    batch = MovingBatch(
-        [Mover.of(as_crystal(atoms), cutoff) for atoms in pressed], cutoff, torch.device("cpu")
-    )
-    lists = [VerletList(model.encoder.rule, skin=0.0) for _ in pressed]
-    for _ in range(3):
-        assert not batch.stale()
-        graph = batch.graph(torch.float64)
-        edges = 0
-        for number, (atoms, pairs) in enumerate(zip(pressed, lists, strict=True)):
-            shown = graph.vector[graph.crystal[graph.receiver] == number]
-            expected = pairs.update(atoms)
-            torch.testing.assert_close(shown, expected.vector)
-            edges += expected.edges
-        assert graph.edges == edges > 0
-        for number, atoms in enumerate(pressed):
-            atoms.rattle(0.02, seed=number)
-            atoms.set_cell(atoms.cell.array @ np.diag([1.01, 1.0, 1.005]), scale_atoms=True)
-        batch.positions = torch.tensor(np.concatenate([a.positions for a in pressed]))
-        batch.cell = torch.tensor(np.stack([a.cell.array for a in pressed]))
-
-
-@pytest.mark.parametrize(
-    ("stretch", "shake", "expected"),
-    [
-        (1.0, 0.0, []),
-        (0.99, 0.0, []),
-        (0.8, 0.0, [0, 1, 2]),
-        (1.0, 0.5, [0, 2]),
-        (5.0, 0, [0, 1, 2]),
-    ],
-)
-def test_stale_pairs_are_noticed(stretch, shake, expected, pressed):
-    from ase_crystalformer.moving import Mover, MovingBatch
-    from ase_crystalformer.structures import as_crystal
-
-    movers = [Mover.of(as_crystal(atoms), 4.0) for atoms in pressed]
-    batch = MovingBatch(movers, 4.0, torch.device("cpu"))
-    batch.positions = batch.positions * stretch
-    batch.cell = batch.cell * stretch
-    batch.positions[[0, 3]] += shake
-    assert batch.stale() == expected
 
 
 # ------------------------------------------------------------------ streams
