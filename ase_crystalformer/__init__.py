@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ase_crystalformer.prediction import predict
     from ase_crystalformer.pretrained import list_models, load_model
     from ase_crystalformer.relaxation import relax
-    from ase_crystalformer.stability import ConvexHull, corrected_entry
     from ase_crystalformer.screening import screen
+    from ase_crystalformer.stability import ConvexHull, corrected_entry
     from ase_crystalformer.training.run import train
 
 __all__ = [
