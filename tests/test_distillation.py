@@ -169,7 +169,10 @@ def test_labels_survive_an_interrupt(tmp_path):
     assert Teacher.calls == 4
     whole = tmp_path / "whole.extxyz"
     label_frames(numbered(6), Teacher(), whole, progress=False)
-    assert path.read_text() == whole.read_text()
+    for one, other in zip(read(path, ":"), read(whole, ":"), strict=True):
+        assert one.info["id"] == other.info["id"]
+        assert np.array_equal(one.positions, other.positions)
+        assert np.allclose(one.get_forces(), other.get_forces(), atol=1e-7)
 
 
 def cut_off(path: Path) -> None:

@@ -90,9 +90,10 @@ def _problem(frame: LabelledCrystal, seen: dict[bytes, LabelledCrystal]) -> str 
     key = _fingerprint(frame)
     if key in seen:
         twin = seen[key]
-        first, second = (one.labels.get("energy", np.nan) for one in (twin, frame))
-        apart = f"; energies differ by {abs(float(first) - float(second)):.2g} eV"
-        apart = "" if np.isnan([first, second]).any() else apart
+        first, second = (float(one.labels.get("energy", np.nan)) for one in (twin, frame))
+        apart = (
+            "" if np.isnan(first - second) else f"; energies differ by {abs(first - second):.2g} eV"
+        )
         return f"The same frame as {twin.id}{apart}."
     seen[key] = frame
     return None
