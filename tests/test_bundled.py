@@ -121,6 +121,7 @@ def test_shaken_crystals_find_back(relaxed):
     assert found.energy / 16 == pytest.approx(ideal.energy / 2, abs=0.01)
 
 
+@pytest.mark.filterwarnings("ignore::ase_crystalformer.errors.OutsideTraining")
 def test_atoms_never_fuse():
     calc = CrystalformerCalculator()
     energies = []
