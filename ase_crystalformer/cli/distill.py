@@ -24,20 +24,33 @@ Example:
 
 #: Structures read at once.
 AT_ONCE = 64
+Teacher = Annotated[
+    str,
+    typer.Option(
+        metavar="MODULE:FACTORY",
+        help="A callable that returns an ASE calculator; or a model's name or path.",
+        show_default=False,
+    ),
+]
+Start = Annotated[
+    str,
+    typer.Option(metavar="MODEL", help="What to start from; none for random weights."),
+]
+OtherRecipe = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RECIPE.toml",
+        help="What to train, instead of --start; its data are not read.",
+        show_default=False,
+    ),
+]
 
 
 @errors_told()
 def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
     structures: Structures,
     *,
-    teacher: Annotated[
-        str,
-        typer.Option(
-            metavar="MODULE:FACTORY",
-            help="A callable that returns an ASE calculator; or a model's name or path.",
-            show_default=False,
-        ),
-    ],
+    teacher: Teacher,
     out: Run,
     frames: Annotated[
         int, typer.Option(min=1, metavar="NUMBER", help="Perturbed frames of each structure.")
@@ -53,18 +66,8 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
         float, typer.Option(metavar="NUMBER", help="Largest share by which lengths shrink.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Of all that is random.")] = 0,
-    start: Annotated[
-        str,
-        typer.Option(metavar="MODEL", help="What to start from; none for random weights."),
-    ] = "default",
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RECIPE.toml",
-            help="What to train, instead of --start; its data are not read.",
-            show_default=False,
-        ),
-    ] = None,
+    start: Start = "default",
+    recipe: OtherRecipe = None,
     overrides: Overrides = None,
 ) -> None:
     """Teach a student what a slow calculator says.

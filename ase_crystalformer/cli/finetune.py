@@ -32,43 +32,47 @@ Overrides = Annotated[
 Run = Annotated[
     Path, typer.Option("-o", "--out", metavar="DIR", help="The run folder.", show_default=False)
 ]
+Frames = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FRAMES",
+        help="Extended XYZ, ASE database or trajectory, vasprun.xml; a folder, a quoted glob.",
+        show_default=False,
+    ),
+]
+Scale = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="The energy scale of the frames. Element energies are fitted to it, unless it is "
+        "that of the model: mp, Materials Project's uncorrected PBE and PBE+U.",
+    ),
+]
+Replay = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="NUMBER",
+        help="Frames of the first training, per frame and epoch; 0 for none.",
+    ),
+]
+HoldOut = Annotated[
+    float,
+    typer.Option(
+        min=0, max=0.9, metavar="SHARE", help="To measure on, where files have no splits."
+    ),
+]
 
 
 @errors_told()
 def finetune(
-    frames: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FRAMES",
-            help="Extended XYZ, ASE database or trajectory, vasprun.xml; a folder, a quoted glob.",
-            show_default=False,
-        ),
-    ],
+    frames: Frames,
     *,
     out: Run,
     model: ModelName = "default",
-    scale: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="The energy scale of the frames. Element energies are fitted to it, unless it is "
-            "that of the model: mp, Materials Project's uncorrected PBE and PBE+U.",
-        ),
-    ] = "own",
-    replay: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            metavar="NUMBER",
-            help="Frames of the first training, per frame and epoch; 0 for none.",
-        ),
-    ] = 1.0,
-    hold_out: Annotated[
-        float,
-        typer.Option(
-            min=0, max=0.9, metavar="SHARE", help="To measure on, where files have no splits."
-        ),
-    ] = 0.1,
+    scale: Scale = "own",
+    replay: Replay = 1.0,
+    hold_out: HoldOut = 0.1,
     overrides: Overrides = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in DIR, as it was begun.")
