@@ -11,7 +11,8 @@ from benchmarks.potentials_table import FEW, FEWEST, LINES, begun, compare
 
 ABOUT = """\
 The same crystals, perturbations and settings for everyone, through `crystalformer evaluate`. After
-± stands the standard error, from crystals drawn with replacement. "Better" and "worse" are said of
+± stands the standard error: half of the range of 68 % of the averages over crystals drawn with
+replacement. "Better" and "worse" are said of
 crystalformer where 97.5 % of the draws agree, else the two are level; of fewer than five crystals
 nothing is said. A crystal that one of them failed on counts for none. DFT is the reference of every
 error; where it helps, its mean is told.
