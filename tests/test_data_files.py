@@ -163,3 +163,17 @@ def test_a_file_nobody_understands_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(MissingData, match=r"nowhere\.cif"):
         load(tmp_path / "nowhere.cif")
+
+
+def test_a_row_with_labels_nobody_can_read_is_named(tmp_path, caesium, caplog):
+    cell = caesium.as_dict()
+    rows = [{"id": "bad", "structure": cell, "forces": "up"}, {"id": "good", "structure": cell}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    assert [crystal.id for crystal in read_file(tmp_path / "rows.json")] == ["good"]
+    assert "rows bad" in caplog.text
+
+
+def test_a_file_that_is_not_json_is_refused(tmp_path):
+    (tmp_path / "rows.json").write_text("{no")
+    with pytest.raises(BadStructure, match="cannot be read"):
+        list(read_file(tmp_path / "rows.json"))

@@ -184,3 +184,30 @@ def test_the_parts_a_file_names_are_kept(tmp_path):
     assert [frame.split for frame in read] == ["train", "val", "train"]
     free = [replace(frame, split=None) for frame in read]
     assert sorted(frame.split for frame in set_aside(free, 0.5, 0)) == ["train", "val", "val"]
+
+
+def test_a_part_nobody_knows_is_not_trained_on(tmp_path, caplog):
+    frames = [labelled(seed) for seed in range(3)]
+    for atoms, split in zip(frames, ("train", "valid", "val"), strict=True):
+        atoms.info["split"] = split
+    write(tmp_path / "mine.extxyz", frames)
+    found = set_aside(list(read_frames([tmp_path], group="own")), 0.1, seed=0)
+    assert [frame.split for frame in found] == ["train", "val"]
+    assert "Its split is 'valid'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.db", b"no data base" * 100),
+        ("a.extxyz.gz", gzip.compress(b"2\nx\n" * 1000)[:40]),
+        ("vasprun.xml.gz", gzip.compress(b"<modeling>" * 1000)[:30]),
+        ("vasprun.xml.gz", b"not gzip'd"),
+        ("vasprun.xml", b"<modeling><scstep></scstep></modeling>"),
+    ],
+)
+def test_a_damaged_file_is_named_and_the_others_are_read(name, content, tmp_path, caplog):
+    (tmp_path / name).write_bytes(content)
+    write(tmp_path / "sound.extxyz", labelled(0))
+    assert len(list(read_frames([tmp_path], group="own"))) == 1
+    assert f"{name} cannot be read" in caplog.text

@@ -18,10 +18,17 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
-from ase_crystalformer.data.crystals import SPLITS, LabelledCrystal, Labels, leave_out, sound
+from ase_crystalformer.data.crystals import (
+    SPLITS,
+    LabelledCrystal,
+    Labels,
+    Split,
+    leave_out,
+    sound,
+)
 from ase_crystalformer.data.extxyz import read_text
 from ase_crystalformer.data.vasprun import read_vasprun
-from ase_crystalformer.errors import BadStructure, MissingData
+from ase_crystalformer.errors import BadStructure, CrystalformerError, MissingData
 from ase_crystalformer.structures import as_crystal
 
 #: Columns that may hold a structure, the surest first.
@@ -73,30 +80,51 @@ def _crystals(
         values = {rename.get(key, key): value for key, value in row.values.items()}
         name = next((str(values[key]) for key in ID_COLUMNS if key in values), str(number))
         try:
-            with catch_warnings():
-                simplefilter("ignore")  # about the dialect of a file
-                crystal = as_crystal(row.structure())
+            yield _crystal(row, values, name, source, group)
         except Exception as error:  # foreign parsers raise whatever they like
             leave_out(f"{source} {name}", f"{type(error).__name__}: {error}")
-            continue
-        yield LabelledCrystal(
-            species=crystal.species,
-            positions=crystal.positions,
-            cell=crystal.cell,
-            periodic=crystal.periodic,
-            labels=_labels(values),
-            id=name,
-            split=SPLITS.get(values.get("split")),
-            source=source,
-            group=group,
-            info={key: str(value) for key, value in values.items() if np.ndim(value) == 0},
-        )
+
+
+def _crystal(
+    row: Row, values: Mapping[str, Any], name: str, source: str, group: str
+) -> LabelledCrystal:
+    with catch_warnings():
+        simplefilter("ignore")  # about the dialect of a file
+        crystal = as_crystal(row.structure())
+    return LabelledCrystal(
+        species=crystal.species,
+        positions=crystal.positions,
+        cell=crystal.cell,
+        periodic=crystal.periodic,
+        labels=_labels(values),
+        id=name,
+        split=_split(values.get("split")),
+        source=source,
+        group=group,
+        info={key: str(value) for key, value in values.items() if np.ndim(value) == 0},
+    )
+
+
+def _split(told: Any) -> Split | None:
+    """Read the part of the data a row belongs to; one nobody knows would be trained on."""
+    part = None if told is None else str(told)
+    if part not in SPLITS:
+        raise BadStructure(f"Its split is {told!r}. Write train, val, test, or nothing.")
+    return SPLITS[part]
 
 
 def _rows(path: Path) -> Iterator[Row]:
     suffixes = path.name.removesuffix(".gz")
     readers = {".db": _database, ".json": _json, ".csv": _table, ".cif": _cif, ".xml": _vasprun}
-    return readers.get(Path(suffixes).suffix.lower(), _ase)(path)
+    try:
+        yield from readers.get(Path(suffixes).suffix.lower(), _ase)(path)
+    except (CrystalformerError, ImportError):
+        raise
+    except Exception as error:  # foreign parsers raise whatever they like
+        raise BadStructure(
+            f"{path} cannot be read ({type(error).__name__}: {error}). Is it whole, and of the "
+            "format its name says?"
+        ) from error
 
 
 def _ase(path: Path) -> Iterator[Row]:
