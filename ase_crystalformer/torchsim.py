@@ -104,7 +104,7 @@ class CrystalformerModel(ModelInterface):
         batch.positions, batch.cell = given["positions"], _whole(batch, given["cell"])
         if stale := batch.stale():
             if not torch.isfinite(batch.positions).all():
-                raise BadStructure("Positions are not finite: the dynamics exploded. Shorten it.")
+                raise BadStructure("Positions are not finite: the dynamics exploded. Shorten its time step.")
             batch.unload()
             for number in stale:
                 batch.movers[number].search(batch.cutoff)
@@ -135,14 +135,16 @@ class CrystalformerModel(ModelInterface):
 def _fields(state: Any) -> dict[str, Tensor]:
     """Read a state of any version of torch-sim, whose cell vectors are columns."""
     told = state if isinstance(state, Mapping) else vars(state)
-    positions = told["positions"].detach()
+    # Copies: torch-sim may move a state in place, and what is kept here must stay where it was.
+    positions = told["positions"].detach().to(torch.float64, copy=True)
+    cell = told["cell"].detach().to(torch.float64, copy=True)
     system = told.get("system_idx", told.get("_system_idx"))
     periodic = torch.as_tensor(told["pbc"], dtype=torch.bool).cpu().expand(3)
     return {
-        "positions": positions.double(),
-        "cell": told["cell"].detach().double().mT,
+        "positions": positions,
+        "cell": cell.mT,
         "species": told["atomic_numbers"].long(),
-        "crystal": torch.zeros(len(positions)).long() if system is None else system.long(),
+        "crystal": torch.zeros_like(told["atomic_numbers"]).long() if system is None else system.long(),
         "periodic": periodic,
     }
 

@@ -76,6 +76,19 @@ def test_pairs_follow_atoms_that_move_far(model, potential, wurtzite):
         np.testing.assert_allclose(found["forces"], wurtzite.get_forces(), atol=1e-9)
 
 
+def test_pairs_follow_a_state_that_is_moved_in_place(model, potential, wurtzite):
+    """One crystal creeps; whenever the other leaps, all pairs are put together anew."""
+    state = state_of([wurtzite, wurtzite])
+    generator = torch.Generator().manual_seed(0)
+    creep, leap = torch.randn(2, len(wurtzite), 3, generator=generator, dtype=torch.float64)
+    creep *= 0.2 / creep.norm(dim=1).max()
+    for number in range(12):
+        state.positions.add_(torch.cat([creep, (-1) ** number * leap]))
+        found = model(state)
+    expected = CrystalformerModel(potential, **EXACT)(state)
+    np.testing.assert_allclose(found["forces"], expected["forces"], atol=1e-9)
+
+
 def test_a_state_is_not_changed_and_results_are_detached(model, rocksalt):
     state = state_of([rocksalt])
     before = state.clone()
