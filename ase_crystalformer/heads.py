@@ -91,8 +91,8 @@ class EnergyResult:
     uncertainty: Uncertainty | None = None
 
 
-#: Energy of an atom that overlaps wholly with another, beyond its reference, eV; the strongest bound
-#: element, tungsten, is bound by 8.9.
+#: Energy of an atom that overlaps wholly with another, beyond its reference, eV. Tungsten, bound
+#: the strongest of all elements, is bound by 8.9.
 UNBOUND = 10.0
 
 
