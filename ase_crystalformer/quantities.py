@@ -1,6 +1,7 @@
 """From tensors to numbers users get: Python floats and float64 arrays, as ASE defines them."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, TypeAlias
 
 from jaxtyping import Float
@@ -79,7 +80,7 @@ def _finite(values: Quantities) -> Quantities | CrystalformerError:
     for name, value in values.items():
         # A sum is finite only if all of its terms are, and costs less than asking each.
         total = value.sum() if isinstance(value, ndarray) else value
-        if total - total != 0:
+        if not isfinite(total):
             return BadStructure(
                 f"The model gives {name} = {value}. The structure is far from anything it knows; "
                 "check distances between atoms and the cell."

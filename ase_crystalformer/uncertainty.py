@@ -69,6 +69,9 @@ class UncertaintyHead(nn.Module):
     FORCE_FLOOR = 1e-3
     ENERGY_FLOOR = 1e-3
 
+    #: Logarithms of expected errors end here, that they stay finite however strange the features.
+    LARGEST_LOG = 20.0
+
     def __init__(self, width: int, config: UncertaintyConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or UncertaintyConfig()
@@ -121,7 +124,7 @@ class UncertaintyHead(nn.Module):
     ) -> Float[Tensor, " atoms"]:
         """Expected length of the force error before calibration, eV/Å."""
         size = (forces.detach() / self.FORCE).square().sum(-1, keepdim=True).log1p()
-        log = self.force(torch.cat([standard, size], dim=-1))[:, 0]
+        log = self.force(torch.cat([standard, size], dim=-1))[:, 0].clamp(max=self.LARGEST_LOG)
         return (1 + novelty.square()) * (self.FORCE_FLOOR + log.exp())
 
     def expected_energy(

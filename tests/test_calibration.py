@@ -224,6 +224,18 @@ def test_frames_of_one_crystal_stand_together_and_runs_are_cut(held_out):
     assert (place < 1).all()
 
 
+@pytest.mark.parametrize("file", ["", "md.extxyz#", "/runs/md.extxyz#"])
+def test_rows_without_names_are_runs_of_their_atoms(file, tmp_path):
+    """Neighbours in time must not lie in both halves."""
+    aluminium, *_, oxide = list(load("eos_vasp_pbe", SAMPLES))[:8]
+    frames = [aluminium] * 14 + [oxide] * 14
+    named = [replace(frame, id=f"{file}{n}", split="val") for n, frame in enumerate(frames)]
+    pack(named, Radius(4.0), tmp_path / "set", labels=["energy"])
+    place = standing(PackedCrystals(tmp_path / "set"), np.arange(len(named)), seed=0)
+    evenly = (np.arange(14) + 0.5) / 14
+    np.testing.assert_allclose(place, [*evenly, *evenly], atol=1e-6)
+
+
 def test_halves_do_not_follow_from_what_was_held_out(held_out, monkeypatch):
     """CRCs of names with two prefixes differ by a constant; halves must not."""
     from ase_crystalformer.data.holdout import split_by_name

@@ -115,6 +115,12 @@ def test_what_is_new_is_expected_to_be_worse(model, wurtzite):
     assert after["energy_uncertainty"] > before["energy_uncertainty"]
 
 
+def test_however_strange_the_features_are_the_structure_is_computed(wurtzite):
+    model = calibrated_potential()
+    model.uncertainty.spread.fill_(1e-4)
+    assert np.isfinite(told(model, wurtzite)["forces_uncertainty"]).all()
+
+
 def test_predictions_do_not_change(model, crystals):
     plain = copy.deepcopy(model)
     plain.uncertainty = None

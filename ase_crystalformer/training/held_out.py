@@ -156,14 +156,29 @@ def standing(
     source = np.asarray(packed.arrays["source"])[which]
     runs: dict[tuple[int, str], list[int]] = {}
     for row, number in enumerate(which.tolist()):
-        name = packed.ids[number]
-        parent = name.rpartition("/")[0] or name
-        runs.setdefault((int(source[row]), parent), []).append(row)
+        runs.setdefault((int(source[row]), _run_of(packed, number)), []).append(row)
     place = np.zeros(len(which), dtype=np.float32)
-    for (_, parent), rows in runs.items():
+    for (_, run), rows in runs.items():
         if len(rows) > LONG:
             place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
         else:
             # CRCs with two seeds differ by a constant, and one has chosen what is held out.
-            place[rows] = np.random.default_rng([seed, zlib.crc32(parent.encode())]).random()
+            place[rows] = np.random.default_rng([seed, zlib.crc32(run.encode())]).random()
     return place
+
+
+def _run_of(packed: PackedCrystals, number: int) -> str:
+    """Name the run a crystal belongs to: its parent; of rows without names, their atoms.
+
+    Frames of a file of one's own are called by their number in it, those of fine-tuning by
+    ``FILE#NUMBER`` (``data.files``, ``data.frames``).
+    """
+    name = packed.ids[number]
+    file, mark, own = name.rpartition("#")
+    if parent := own.rpartition("/")[0]:
+        return f"{file}{mark}{parent}"
+    if own.isdigit():
+        start = packed.atom_start[number]
+        species = packed.arrays["species"][start : start + packed.arrays["atoms"][number]]
+        return f"{file}{mark}{species.tolist()}"
+    return name
