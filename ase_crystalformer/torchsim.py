@@ -104,7 +104,9 @@ class CrystalformerModel(ModelInterface):
         batch.positions, batch.cell = given["positions"], _whole(batch, given["cell"])
         if stale := batch.stale():
             if not torch.isfinite(batch.positions).all():
-                raise BadStructure("Positions are not finite: the dynamics exploded. Shorten its time step.")
+                raise BadStructure(
+                    "Positions are not finite: the dynamics exploded. Shorten its steps."
+                )
             batch.unload()
             for number in stale:
                 batch.movers[number].search(batch.cutoff)
@@ -139,12 +141,13 @@ def _fields(state: Any) -> dict[str, Tensor]:
     positions = told["positions"].detach().to(torch.float64, copy=True)
     cell = told["cell"].detach().to(torch.float64, copy=True)
     system = told.get("system_idx", told.get("_system_idx"))
+    system = torch.zeros_like(told["atomic_numbers"]) if system is None else system
     periodic = torch.as_tensor(told["pbc"], dtype=torch.bool).cpu().expand(3)
     return {
         "positions": positions,
         "cell": cell.mT,
         "species": told["atomic_numbers"].long(),
-        "crystal": torch.zeros_like(told["atomic_numbers"]).long() if system is None else system.long(),
+        "crystal": system.long(),
         "periodic": periodic,
     }
 

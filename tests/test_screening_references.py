@@ -13,6 +13,8 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from ase_crystalformer.errors import BadRecipe, BadStructure
 from ase_crystalformer.screening import screen
 from ase_crystalformer.screening.references import hold_against, read_references
+from ase_crystalformer.screening.settings import digest
+from ase_crystalformer.screening.store import Store
 from ase_crystalformer.stability import write_entries
 
 #: eV/atom. Half way between Na and Cl lies NaCl; NaCl3 is 0.1 eV/atom above the line to it.
@@ -106,3 +108,16 @@ def test_a_screening_takes_tables_entries_and_structures(tmp_path, known, rocksa
     assert [(stage, name[-3:]) for stage, name, _ in found.failures] == [("phases", "z#3")]
     settings = json.loads((tmp_path / "potential.json").read_text())
     assert settings["energy_scale"] == "mp"
+
+
+def test_alloys_hold_a_hull_up_whatever_candidates_must_be(tmp_path, rocksalt):
+    """Charges of NaCl2 cannot balance; as a known phase it stays."""
+    models = write_models(tmp_path)
+    write(tmp_path / "salt.extxyz", rocksalt)
+    odd = Atoms("NaCl2", [[0, 0, 0], [0, 0, 2.6], [0, 2.6, 0]], cell=[5.2] * 3, pbc=True)
+    write(tmp_path / "phases.extxyz", [bulk("Na"), bulk("Cl", "fcc", a=4.6), odd])
+    options = {**models, "steps": 1, "top": 0, "progress": False, "balanced": True}
+    out = tmp_path / "out"
+    screen(tmp_path / "salt.extxyz", out, **options, hull=tmp_path / "phases.extxyz")
+    with Store.open(out / "screening.db") as store:
+        assert store.numbers(f"relaxed {digest([tmp_path / 'phases.extxyz'])}") == [0, 1, 2]

@@ -242,7 +242,7 @@ class Screening:
     def _computed(self, path: str, mark: str, *, corrected: bool) -> "Iterator[ComputedEntry]":
         """Relax known phases with the potential, so that its errors cancel in differences."""
         read, relaxed = f"phases {mark}", f"relaxed {mark}"
-        intake = Intake(self.settings)
+        intake = Intake(replace(self.settings, balanced=False))  # alloys hold a hull up too
         done = len(self.store.numbers(read, None))
         for number, found in enumerate(read_structures([path])):
             if number >= done:

@@ -1,5 +1,6 @@
 """All candidates in one table, and the conditions that select from it."""
 
+import ast
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ ALWAYS = (
     *("unrelaxed_formation_energy_per_atom", "converged", "steps", "energy", "energy_per_atom"),
     *("fmax", "volume_per_atom"),
 )
+ROW_BY_ROW = ("str", "isin", "isna", "isnull", "notna", "notnull", "between", "abs")
+"""What a condition may call of a column; others, such as a mean, would depend on its chunk."""
+
 CALIBRATED = ("energy_uncertainty_per_atom", "novelty")
 HULL = ("e_above_hull", "hull_formation_energy_per_atom", "decomposes_to")
 
@@ -96,7 +100,7 @@ class Condition:
     """A condition on the columns of a table, such as ``band_gap > 1 and e_above_hull < 0.05``.
 
     Args:
-        text: An expression of ``pandas.eval``; ``None`` for no condition.
+        text: An expression of ``pandas.eval`` about one row; ``None`` for no condition.
         table: What it is about.
 
     Raises:
@@ -121,9 +125,11 @@ class Condition:
         from pandas.api.types import is_bool_dtype
         from pandas.errors import UndefinedVariableError
 
-        empty = table.frame([])
+        _refuse_others(text)
+        row: dict[str, Any] = dict.fromkeys(table.columns, 1) | dict.fromkeys(TEXTS, "")
+        sample = table.frame([row | dict.fromkeys(FLAGS, True)])
         try:
-            found = empty.eval(text, engine="python", local_dict={}, global_dict={})
+            found = sample.eval(text, engine="python", local_dict={}, global_dict={})
         except UndefinedVariableError as error:
             name = str(error).split("'")[1]
             if name in HULL:
@@ -138,6 +144,26 @@ class Condition:
         if not (isinstance(found, Series) and is_bool_dtype(found.dtype)):
             raise BadRecipe(
                 f"{text!r} is no condition: it is neither true nor false of a candidate."
+            )
+
+
+def _refuse_others(text: str) -> None:
+    """Refuse what is about more than one candidate, or does anything.
+
+    Raises:
+        BadRecipe: A method is asked for that is not of one row.
+    """
+    try:
+        tree = ast.parse(text.replace("`", "").replace("@", "").strip(), mode="eval")
+    except SyntaxError:
+        return  # pandas tells it better
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or node.attr in ROW_BY_ROW:
+            continue
+        if not (isinstance(node.value, ast.Attribute) and node.value.attr == "str"):
+            raise BadRecipe(
+                f"{text!r} takes .{node.attr} of a column. A condition is about one candidate; it "
+                f"may take {', '.join(f'.{name}' for name in ROW_BY_ROW)}."
             )
 
 
