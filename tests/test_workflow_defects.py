@@ -56,6 +56,15 @@ def test_polar_slabs_are_left_out(rocksalt):
     assert not any(kept[1, 1, 1])
 
 
+def test_planes_that_enclose_nothing_have_no_shape():
+    def of(*planes):
+        return [surface.Surface(plane=p, shift=0, atoms=1, cut=1, relaxed=1) for p in planes]
+
+    zinc = bulk("Zn")
+    assert surface.wulff(zinc, of((0, 0, 1), (0, 0, 2))) is None
+    assert surface.wulff(zinc, of((0, 0, 1), (1, 0, 0))) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("plane", ["1,1", "0,0,0", "one"])
 def test_what_is_no_plane_is_refused(plane, monkeypatch, tmp_path):
     write(tmp_path / "Cu.cif", bulk("Cu"))

@@ -75,6 +75,15 @@ def test_a_broken_run_ends_where_an_unbroken_one_does(ensemble, tmp_path, monkey
     assert not np.allclose(frames[0][-1].positions, frames[0][0].positions, atol=1e-3)
 
 
+def test_a_line_that_was_cut_off_is_dropped(tmp_path):
+    crystal, settings = bulk("Cu", cubic=True), md.Settings(**SMALL)
+    whole = md.simulate(crystal, settings, 16, tmp_path / "whole")
+    md.simulate(crystal, settings, 8, tmp_path / "broken")
+    with (tmp_path / "broken" / "readings.csv").open("a") as file:
+        file.write("1")  # of step 10
+    assert np.array_equal(md.simulate(crystal, settings, 16, tmp_path / "broken"), whole)
+
+
 def test_other_settings_are_refused_by_name(tmp_path):
     crystal = bulk("Cu", cubic=True)
     md.simulate(crystal, md.Settings(**SMALL), 8, tmp_path)
@@ -163,8 +172,11 @@ def test_states_that_do_not_fit_are_refused(hop):
     before, after, _ = hop
     with pytest.raises(CrystalformerError, match="same atoms"):
         neb.band(before, after[:-1], EMT)
-    with pytest.raises(CrystalformerError, match="no barrier"):
-        neb.band(before, before, EMT)
+    beyond = before.copy()
+    beyond.positions[0] += before.cell[0]
+    for same in (before, beyond):
+        with pytest.raises(CrystalformerError, match="no barrier"):
+            neb.band(before, same, EMT)
     stretched = Atoms(after)
     stretched.set_cell(after.cell * 1.01)
     with pytest.raises(CrystalformerError, match="cells"):

@@ -103,7 +103,8 @@ def files(out: Path, step: int) -> Iterator[tuple[Any, Any]]:
     kept = [list(READINGS)]
     if step:
         with table.open(encoding="utf-8", newline="") as file:
-            kept = [row for row in csv.reader(file) if row[0] == "step" or int(row[0]) <= step]
+            whole = [row for row in csv.reader(file) if len(row) == len(READINGS)]
+        kept += [row for row in whole[1:] if int(row[0]) <= step]
         partial = out / ".trajectory.partial"
         with Trajectory(frames) as old, Trajectory(partial, "w") as new:
             for number in range(len(kept) - 1):

@@ -19,11 +19,10 @@ import numpy as np
 import typer
 from ase import Atoms
 from ase.geometry import find_mic
-from ase.io import write
 from ase.mep import NEB
 from ase.optimize import FIRE
 from matplotlib.figure import Figure
-from programs import Out, Potential, at_rest, read_atoms, run, write_results
+from programs import Out, Potential, at_rest, read_atoms, run, write_frames, write_results
 
 from ase_crystalformer import CrystalformerError, load_calculator
 
@@ -88,7 +87,7 @@ def band(
     """
     same_atoms(before, after)
     first, last = (at_rest(end, calculator(), fmax=fmax / 3, cell=False) for end in (before, after))
-    if np.abs(first.positions - last.positions).max() < 0.1:
+    if find_mic(last.positions - first.positions, first.cell, first.pbc)[1].max() < 0.1:
         raise CrystalformerError("Both states relax to the same one; there is no barrier.")
     path = [first, *(first.copy() for _ in range(images)), last]
     for image in path[1:-1]:
@@ -139,7 +138,7 @@ def main(
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="Any file ASE reads.")],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="The same atoms, moved.")],
     calculator: Potential = "default",
-    images: Annotated[int, typer.Option(min=1, help="Between the ends.")] = 5,
+    images: Annotated[int, typer.Option(min=2, help="Between the ends.")] = 5,
     fmax: Annotated[float, typer.Option(help="Largest force left across, eV/Å.")] = 0.03,
     steps: Annotated[int, typer.Option(min=1, help="How often the band may move.")] = 500,
     out: Out = Path("neb"),
@@ -155,7 +154,7 @@ def main(
     )
     found = barrier(path)
     write_results(out, "neb", found, draw(found))
-    write(out / "path.extxyz", path)
+    write_frames(out / "path.extxyz", path)
     print(
         f"Barrier {found.forward:.3f} eV there, {found.backward:.3f} eV back; "
         f"reaction {found.reaction:.3f} eV"

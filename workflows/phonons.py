@@ -173,7 +173,9 @@ def main(
     length: Annotated[float, typer.Option(help="Least height of the supercell, Å.")] = 10.0,
     displacement: Annotated[float, typer.Option(help="How far atoms are moved, Å.")] = 0.01,
     mesh: Annotated[float, typer.Option(help="Density of wave vectors, as a length, Å.")] = 40.0,
-    hottest: Annotated[float, typer.Option(help="Of the table, K; in steps of 50.")] = 1000.0,
+    hottest: Annotated[
+        float, typer.Option(min=50, help="Of the table, K; in steps of 50.")
+    ] = 1000.0,
     out: Out = Path("phonons"),
 ) -> None:
     """Relax the crystal, compute its phonons, and write."""

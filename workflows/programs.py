@@ -11,7 +11,7 @@ import typer
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.filters import FrechetCellFilter
-from ase.io import read
+from ase.io import read, write
 from ase.optimize import BFGS, FIRE
 
 from ase_crystalformer import CrystalformerError
@@ -95,7 +95,7 @@ def at_rest(
     Args:
         atoms: Not changed.
         calculator: Of ASE.
-        fmax: Largest force left on an atom, and row of stress times volume, eV/Å.
+        fmax: Largest force left on an atom, and row of stress times volume per atom, eV/Å.
         steps: How often atoms may move.
         cell: Relax the cell too.
 
@@ -125,6 +125,13 @@ def with_results(atoms: Atoms) -> Atoms:
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     kept.calc = SinglePointCalculator(kept, energy=energy, forces=forces)
     return kept
+
+
+def write_frames(path: Path, frames: list[Atoms]) -> None:
+    """Write structures as extended XYZ, all or none."""
+    partial = path.with_name(f".{path.name}.partial")
+    write(partial, frames, format="extxyz")
+    partial.replace(path)
 
 
 def write_results(out: Path, name: str, found: Any, figure: "Figure | None" = None) -> None:

@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from ase import Atoms, units
-from ase.io import write
 from matplotlib.figure import Figure
 from programs import (
     Crystal,
@@ -28,6 +27,7 @@ from programs import (
     read_crystal,
     run,
     with_results,
+    write_frames,
     write_results,
 )
 from pymatgen.analysis.wulff import WulffShape
@@ -35,6 +35,7 @@ from pymatgen.core import Structure
 from pymatgen.core.surface import SlabGenerator, get_symmetrically_distinct_miller_indices
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+from scipy.spatial import QhullError
 
 from ase_crystalformer import CrystalformerError, load_calculator
 
@@ -154,9 +155,10 @@ def wulff(crystal: Atoms, found: list[Surface]) -> float | None:
     lowest: dict[Plane, float] = {}
     for one in found:
         lowest[one.plane] = min(one.relaxed, lowest.get(one.plane, np.inf))
-    if len(lowest) < 2:
+    try:
+        shape = WulffShape(conventional(crystal).lattice, list(lowest), list(lowest.values()))
+    except QhullError:
         return None
-    shape = WulffShape(conventional(crystal).lattice, list(lowest), list(lowest.values()))
     return float(shape.weighted_surface_energy)
 
 
@@ -227,7 +229,7 @@ def main(
         wulff=wulff(rest, kept),
     )
     write_results(out, "surface_energy", found, draw(found))
-    write(out / "slabs.extxyz", relaxed)
+    write_frames(out / "slabs.extxyz", relaxed)
 
 
 if __name__ == "__main__":

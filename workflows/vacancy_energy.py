@@ -18,7 +18,6 @@ import numpy as np
 import spglib
 import typer
 from ase import Atoms
-from ase.io import write
 from programs import (
     Crystal,
     Out,
@@ -27,6 +26,7 @@ from programs import (
     read_crystal,
     run,
     with_results,
+    write_frames,
     write_results,
 )
 
@@ -168,7 +168,7 @@ def main(
         vacancies=sorted(found, key=lambda one: one.relaxed),
     )
     write_results(out, "vacancy_energy", result)
-    write(out / "vacancies.extxyz", relaxed)
+    write_frames(out / "vacancies.extxyz", relaxed)
 
 
 if __name__ == "__main__":
