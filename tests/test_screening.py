@@ -1,5 +1,6 @@
 """Every candidate is told of once, the best come out, and nothing finished is lost."""
 
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from ase_crystalformer.cli import app
 from ase_crystalformer.errors import BadRecipe, UnknownName
 from ase_crystalformer.screening import screen
+from ase_crystalformer.screening.outputs import _write_database
 from ase_crystalformer.screening.store import Store
 from ase_crystalformer.screening.work import WORK
 
@@ -153,15 +155,15 @@ def test_what_is_done_is_not_done_again(screened, models, sources, monkeypatch):
     assert again.counts == screened.counts
 
 
-def test_a_condition_may_change_without_new_work(screened, models, sources, monkeypatch):
+def test_a_condition_may_change_without_new_work(screened, models, sources, monkeypatch, tmp_path):
+    out = shutil.copytree(screened.folder, tmp_path / "out")
     monkeypatch.setattr("ase_crystalformer.screening.work.WORK", {})
-    options = {**models, **SETTINGS, "where": "formula == 'NaCl' and energy < 0"}
-    found = screen(sources, screened.folder, **options, structures="db")
+    options = {**models, **SETTINGS, "where": "formula.str.contains('NaCl$') and energy < 0"}
+    found = screen(sources, out, **options, structures="db")
     assert stems(found.selected["name"]) == ["salts.extxyz#2"]
     with connect(found.folder / "selected.db", use_lock_file=False) as rows:
         (row,) = rows.select()
     assert row.band_gap == pytest.approx(found.selected["band_gap"][0])
-    screen(sources, screened.folder, **models, **SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +198,15 @@ def test_two_at_once_in_a_folder_are_refused(tmp_path):
         again.__enter__()
 
 
+def test_a_database_takes_whatever_candidates_say_of_themselves(tmp_path):
+    atoms = bulk("Cu")
+    atoms.info = {"mp-id": "a", "run": "123", "kind": "metal"}
+    _write_database(tmp_path / "all.db", iter([atoms]))
+    with connect(tmp_path / "all.db", use_lock_file=False) as rows:
+        (row,) = rows.select(kind="metal")
+    assert row.data == atoms.info
+
+
 # ------------------------------------------------------------------------------ conditions
 
 
@@ -208,6 +219,9 @@ def test_two_at_once_in_a_folder_are_refused(tmp_path):
         ("band_gap >", BadRecipe, "is no condition"),
         ("band_gap + 1", BadRecipe, "neither true nor false"),
         ("band_gap = 1", BadRecipe, "is no condition"),
+        ("formula > 1", BadRecipe, "is no condition"),
+        ("band_gap > band_gap.mean()", BadRecipe, r"takes \.mean of a column"),
+        ("band_gap.isna.__class__ == 1", BadRecipe, "takes .__class__ of a column"),
     ],
 )
 def test_conditions_are_checked_before_anything_starts(tmp_path, models, where, error, told):
@@ -272,10 +286,11 @@ def test_senseless_amounts_are_refused(tmp_path, models, keep):
 # ------------------------------------------------------------------------------ command line
 
 
-def test_the_command_tells_counts_and_failures(screened, models, sources):
+def test_the_command_tells_counts_and_failures(screened, models, sources, tmp_path):
+    out = shutil.copytree(screened.folder, tmp_path / "out")
     options = ["--keep", "60%", "--steps", "5", "--where", "band_gap > 100"]
     names = ["-m", models["model"], "--property-model", models["property_model"]]
-    arguments = ["screen", *sources, "-o", str(screened.folder), *names, *options]
+    arguments = ["screen", *sources, "-o", str(out), *names, *options]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1, done.output
     assert "read      23" in done.stdout

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -164,12 +165,25 @@ def _write_database(path: Path, frames: Iterator["Atoms"]) -> None:
     from ase.db import connect
     from ase.db.core import reserved_keys
 
+    reserved = {*reserved_keys, "energy", "formula", "fmax"}
     with connect(path, type="db", use_lock_file=False) as database:
         for atoms in frames:
-            reserved = {*reserved_keys, "energy", "formula", "fmax"}
-            database.write(
-                atoms, {key: value for key, value in atoms.info.items() if key not in reserved}
-            )
+            told = {key: value for key, value in atoms.info.items() if key not in reserved}
+            named = {key: value for key, value in told.items() if _is_searchable(key, value)}
+            database.write(atoms, named, data=told)
+
+
+def _is_searchable(key: str, value: Any) -> bool:
+    """Say whether ASE's database takes a note as a key; text that reads as a number is none."""
+    from ase.db.core import check
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of keys that are formulas
+        try:
+            check({key: value})
+        except ValueError:
+            return False
+    return True
 
 
 def _with_row(atoms: "Atoms", row: dict[str, Any]) -> "Atoms":
