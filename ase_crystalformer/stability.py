@@ -173,7 +173,7 @@ def read_entries(path: str | Path, *, corrected: bool = True) -> "list[ComputedE
             (ComputedStructureEntry if "structure" in row else ComputedEntry).from_dict(row)
             for row in rows
         ]
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise BadStructure(
             f"{path} is no JSON list of pymatgen entries ({type(error).__name__}: {error}). Write "
             "one with write_entries, or with monty's dumpfn."
@@ -242,7 +242,7 @@ def _correct(entry: "ComputedEntry") -> None:
         warnings.filterwarnings("ignore", "No Pauling electronegativity")
         try:
             _scheme().process_entry(entry, on_error="raise")
-        except CompatibilityError as error:
+        except (CompatibilityError, KeyError) as error:  # KeyError: it does not say how it was run
             raise BadStructure(
                 f"{entry.reduced_formula} does not fit Materials Project's scheme: {error}"
             ) from error

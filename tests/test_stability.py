@@ -163,9 +163,10 @@ def test_runs_that_do_not_belong_to_the_scheme_are_left_out(tmp_path):
     bad = corrected_entry(bulk("MnO", "rocksalt", a=4.4), -18.0, corrected=False)
     bad.parameters |= {"run_type": "GGA", "hubbards": {}}
     plain = ComputedEntry("NaCl", -6.8)
-    write_entries(tmp_path / "mixed.json", [good, bad, plain])
+    vague = ComputedEntry("MnO", -18.0, parameters={"run_type": "GGA+U"})
+    write_entries(tmp_path / "mixed.json", [good, bad, plain, vague])
     assert [e.energy for e in read_entries(tmp_path / "mixed.json")] == [good.energy, -6.8]
-    assert len(read_entries(tmp_path / "mixed.json", corrected=False)) == 3
+    assert len(read_entries(tmp_path / "mixed.json", corrected=False)) == 4
     write_entries(tmp_path / "none.json", [bad])
     with pytest.raises(BadStructure, match="no entry that can be used"):
         read_entries(tmp_path / "none.json")
@@ -176,6 +177,11 @@ def test_a_file_that_holds_no_entries_is_refused(text, tmp_path):
     (tmp_path / "entries.json").write_text(text)
     with pytest.raises(BadStructure, match=r"entries\.json is no JSON list of pymatgen entries"):
         read_entries(tmp_path / "entries.json")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BadStructure, match="absent"):
+        read_entries(tmp_path / "absent.json")
 
 
 # ------------------------------------------------------------------------------ survey
