@@ -147,6 +147,9 @@ def test_the_same_command_asks_the_teacher_nothing_twice(done):
         assert torch.equal(weight, again.model.state_dict()[name])
     with pytest.raises(BadRecipe, match="holds a run with"):
         distill(crystals(), Teacher(), done.folder, recipe=recipe, **options | {"name": "other"})
+    more = {**crystals(), "more": bulk("Al", cubic=True)}  # which would change what is held out
+    with pytest.raises(BadRecipe, match="structures 5"):
+        distill(more, Teacher(), done.folder, recipe=recipe, **options)
 
 
 def numbered(count):

@@ -116,8 +116,9 @@ def _read(job: Job) -> "dict[str, Atoms]":
     found = {}
     for items in job.chunks(AT_ONCE):
         for item in items:
-            job.count(item.name, item.error)
-            if item.atoms is not None:
+            twin = "Another structure has this name." if item.name in found else None
+            job.count(item.name, item.error or twin)
+            if item.atoms is not None and not twin:
                 found[item.name] = item.atoms
     return found
 

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,7 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
         "recipe": None if recipe is None else str(recipe),
         "amounts": asdict(amounts),
         "overrides": list(overrides),
+        "structures": _summary(named),
     }
     _open(folder, settings)
     with noted(folder):
@@ -114,6 +116,16 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
 
 def _numbered(structures: "Sequence[Atoms]") -> "dict[str, Atoms]":
     return {f"{atoms.symbols}-{number}": atoms for number, atoms in enumerate(structures)}
+
+
+def _summary(structures: "Mapping[str, Atoms]") -> str:
+    """Tell sets of structures apart: all of them together decide which are held out."""
+    digest = sha256()
+    for name, atoms in sorted(structures.items()):
+        digest.update(name.encode())
+        for part in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return f"{len(structures)} ({digest.hexdigest()[:12]})"
 
 
 def _frames(structures: "Mapping[str, Atoms]", amounts: Perturbation) -> "Iterator[Atoms]":
@@ -154,7 +166,7 @@ def _open(folder: Path, settings: dict[str, Any]) -> None:
         write_json(path, plain)
         return
     before = json.loads(path.read_text(encoding="utf-8"))
-    changed = [f"{key} {before.get(key)}" for key in plain if before.get(key) != plain[key]]
+    changed = [f"{key} {before[key]}" for key in plain if before.get(key, plain[key]) != plain[key]]
     if changed:
         raise BadRecipe(
             f"{folder} holds a run with {'; '.join(changed)}. Ask for the same to go on with it, "
