@@ -21,7 +21,7 @@ from ase_crystalformer.model import Card, CrystalModel
 from ase_crystalformer.targets import TARGETS
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.build import build_model, build_objective
-from ase_crystalformer.training.comparison import FORMER, HELD_OUT
+from ase_crystalformer.training.comparison import FORMER, HELD_OUT, compare
 from ase_crystalformer.training.config import check_recipe
 from ase_crystalformer.training.defaults import started_recipe
 from ase_crystalformer.training.finetuning import finetune
@@ -164,6 +164,17 @@ def test_before_and_after_are_what_the_calculator_gives(done, start, frames):
             differences.append(calculated.get_forces() - atoms.get_forces())
         assert error == pytest.approx(np.abs(differences).mean(), rel=1e-3)
     assert told.before != told.after
+
+
+@pytest.mark.parametrize(("elements", "labels"), [((13, 29, 79), 24), ((29,), 12), ((8,), None)])
+def test_both_are_measured_on_crystals_that_both_know(done, start, elements, labels):
+    packed = PackedCrystals(done.folder / "packed")
+    before = CrystalModel.load(start)
+    before.energy_scale = done.model.energy_scale
+    before.card = replace(before.card, elements=elements)
+    changes = compare(before, done.model, packed, packed.where("val"))
+    found = {one.quantity: one.n for one in changes}
+    assert found.get("forces") == labels
 
 
 def test_replayed_energies_keep_the_references_they_were_learned_with(done, start):

@@ -80,7 +80,7 @@ def compare(
     plot: Path | None = None,
     on: str = HELD_OUT,
 ) -> list[Change]:
-    """Measure two potentials on crystals of a packed set, and draw the second.
+    """Measure two potentials on crystals of elements both know, and draw the second.
 
     Args:
         before: The one.
@@ -90,6 +90,7 @@ def compare(
         plot: Where to draw what ``after`` predicts against the labels.
         on: What to call the crystals.
     """
+    which = of_known_elements(before, packed, which)
     one = judge(before, packed, which, on)
     other = judge(after, packed, which, on, plot)
     return [
