@@ -86,6 +86,23 @@ def test_references_are_known_phases(run, alloys, tmp_path):
     assert table.loc["cuau", "decomposes to"] == "0.33 Au + 0.67 Cu3Au"
 
 
+def test_without_corrections_references_stay_as_they_are(run, tmp_path):
+    """Copper oxide, which corrections would lower by 0.34 eV/atom."""
+    crystals = {"cu": bulk("Cu", a=3.6), "o": bulk("O", "fcc", a=3.6)}
+    crystals["cuo"] = bulk("CuO", "rocksalt", a=4.2)
+    for name, atoms in crystals.items():
+        write(tmp_path / f"{name}.cif", atoms)
+    emt = ["--calculator", "emt", "--uncorrected"]
+    files = [tmp_path / f"{name}.cif" for name in crystals]
+    alone = run(*files, *emt)
+    (tmp_path / "out" / "entries.json").rename(tmp_path / "known.json")
+    again = run(files[-1], *emt, "--references", tmp_path / "known.json")
+    column = "above hull (eV/atom)"
+    assert again.loc["cuo", column] == pytest.approx(alone.loc["cuo", column], abs=1e-6)
+    column = "formation energy (eV/atom)"
+    assert again.loc["cuo", column] == pytest.approx(alone.loc["cuo", column], abs=1e-6)
+
+
 def test_the_bundled_potential_beside_dft(run, tmp_path, capsys):
     """Manganese oxides of up to 12 atoms."""
     frames = read(FOLDER / "li_mn_o" / "crystals.extxyz.gz", ":")
@@ -104,9 +121,12 @@ def test_the_bundled_potential_beside_dft(run, tmp_path, capsys):
 
 def test_a_crystal_that_fails_is_named_and_the_others_done(run, alloys, tmp_path, capsys):
     write(tmp_path / "wbad.cif", bulk("Po", "sc", a=3.3))
+    (tmp_path / "xbad.cif").write_text("nothing")
     with pytest.raises(SystemExit, match="1"):
         run(*tmp_path.glob("*.cif"), "--calculator", "emt", "--uncorrected")
-    assert "wbad: " in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "wbad: " in told
+    assert "xbad.cif cannot be read: " in told
     assert len(pd.read_csv(tmp_path / "out" / "table.csv")) == 4
 
 

@@ -12,7 +12,8 @@ held against it: the same hull from DFT beside, and how far formation energies a
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.io import read
 from ase.optimize import FIRE
-from monty.serialization import dumpfn
+from monty.serialization import dumpfn, loadfn
 from pymatgen.analysis.phase_diagram import PDPlotter
 from tqdm import tqdm
 
@@ -64,16 +65,28 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_crystals(paths: Sequence[Path]) -> list[Atoms]:
-    """Read every structure of some files, and name it."""
-    crystals = []
+def read_crystals(paths: Sequence[Path]) -> tuple[list[Atoms], int]:
+    """Read every structure of some files, and name it; tell what cannot be read, and count it."""
+    crystals, failed = [], 0
     for path in paths:
-        found = read(path, ":")
+        try:
+            found = read(path, ":")
+        except Exception as error:  # of whatever reader
+            print(f"{path} cannot be read: {str(error) or type(error).__name__}", file=sys.stderr)
+            failed += 1
+            continue
         for number, atoms in enumerate(found):
             name = path.stem if len(found) == 1 else f"{path.name}:{number}"
             atoms.info.setdefault("name", atoms.info.get("material_id", name))
             crystals.append(atoms)
-    return crystals
+    return crystals, failed
+
+
+def read_references(path: Path | None, *, corrected: bool) -> list[Any]:
+    """Read known phases; without corrections their energies stay as they are."""
+    if path is None or corrected:
+        return list(ConvexHull(path or ()).entries)
+    return list(loadfn(path))
 
 
 def energy_of(atoms: Atoms, calculator: Any, given: argparse.Namespace) -> float:
@@ -103,7 +116,8 @@ def judge_all(crystals: list[Atoms], calculator: Any, given: argparse.Namespace)
         try:
             judged.append(judge(atoms, calculator, given))
         except Exception as error:  # of whatever calculator
-            print(f"{atoms.info['name']}: {error or type(error).__name__}", file=sys.stderr)
+            reason = str(error) or type(error).__name__
+            print(f"{atoms.info['name']}: {reason}", file=sys.stderr)
     return judged
 
 
@@ -150,6 +164,14 @@ def compare(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Name a file to write, which takes its place when it is written."""
+    partial = path.with_name(f".partial-{path.name}")
+    yield partial
+    partial.replace(path)
+
+
 def draw(hulls: dict[str, ConvexHull], elements: list[str], path: Path) -> None:
     """Draw the hulls side by side."""
     figure = plt.figure(figsize=(8 * len(hulls), 7))
@@ -165,7 +187,8 @@ def draw(hulls: dict[str, ConvexHull], elements: list[str], path: Path) -> None:
         axes.set_title(f"{title}: {'-'.join(elements)}")
     figure.set_size_inches(8 * len(hulls), 7)
     figure.subplots_adjust(left=0.05, right=0.97, bottom=0.1, top=0.92)
-    figure.savefig(path, dpi=100)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=100, format="png")
     plt.close(figure)
 
 
@@ -182,21 +205,21 @@ def run(given: argparse.Namespace) -> None:
     """Make the hull, and write it down."""
     matplotlib.use("Agg")
     given.out.mkdir(parents=True, exist_ok=True)
-    crystals = read_crystals(given.structures or [SAMPLE])
+    crystals, failed = read_crystals(given.structures or [SAMPLE])
     calculator = load_calculator(given.calculator)
     judged = judge_all(crystals, calculator, given)
     if not judged:
         raise SystemExit("Error: none of the structures could be computed.")
-    known = ConvexHull(given.references or (), known_phases=given.known_phases).entries
+    known = read_references(given.references, corrected=not given.uncorrected)
     hull = ConvexHull([*known, *(one.entry for one in judged)], known_phases=given.known_phases)
-    labelled = bool(judged) and all(one.reference for one in judged)
     reference = None
-    if labelled:
+    if all(one.reference for one in judged):
         theirs = [one.reference for one in judged]
         reference = ConvexHull([*known, *theirs], known_phases=given.known_phases)
     table = tabulate(judged, hull, reference)
-    table.to_csv(given.out / "table.csv", index=False)
-    dumpfn([one.entry for one in judged], given.out / "entries.json")
+    with whole(given.out / "table.csv") as rows, whole(given.out / "entries.json") as entries:
+        table.to_csv(rows, index=False)
+        dumpfn([one.entry for one in judged], entries)
     elements = sorted({one.symbol for entry in hull.entries for one in entry.elements})
     if len(elements) in {2, 3}:
         titles = {given.calculator: hull} | ({"DFT": reference} if reference else {})
@@ -207,7 +230,7 @@ def run(given: argparse.Namespace) -> None:
     if reference:
         print(f"\n{compare(table)}")
     print(f"\nAlso in {given.out}/")
-    if len(judged) < len(crystals):
+    if failed or len(judged) < len(crystals):
         raise SystemExit(1)
 
 
