@@ -32,7 +32,8 @@ def calibrate(
         typer.Argument(
             metavar="DATASET",
             help="A packed set, or a file of labelled crystals. Those of its part val must not "
-            "have been trained on; without parts, none of them.",
+            "have been trained on; without parts, none of them. Energies of a file stand on the "
+            "scale of the model.",
             show_default=False,
         ),
     ],

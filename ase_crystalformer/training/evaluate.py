@@ -1,6 +1,5 @@
 """Judge a model on labelled crystals: errors with units, a JSON file, a parity plot."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from ase_crystalformer.training.fitting import compositions, element_energies
 from ase_crystalformer.training.objective import error_name
 from ase_crystalformer.training.parity import plot_parity
 from ase_crystalformer.training.prepare import check_rule
+from ase_crystalformer.training.record import write_json
 
 LOGGER = logging.getLogger(__name__)
 
@@ -111,8 +111,7 @@ def evaluate(
             f"the model predicts: {', '.join(name for name, _ in compared)}."
         )
     scores = {name: score(*pair, unit, split or "all") for (name, unit), pair in pairs.items()}
-    text = json.dumps({name: vars(s) for name, s in scores.items()}, indent=1, ensure_ascii=False)
-    (out / "scores.json").write_text(text + "\n", encoding="utf-8")
+    write_json(out / "scores.json", {name: vars(s) for name, s in scores.items()})
     plot_parity(pairs, {name: s.mae for name, s in scores.items()}, out / "parity.png")
     return scores
 

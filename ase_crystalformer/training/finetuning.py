@@ -135,7 +135,8 @@ def _card(
     data.append(f"fine-tuned on {counts['train']} frames of the user's, scale {tuned.energy_scale}")
     if replay:
         data.append(
-            f"replayed: {replay:g} frames of the first training per frame of the user's "
+            f"replayed: up to {replay:g} frames of the bundled potential's training per frame of "
+            "the user's "
             "(ase_crystalformer/data/replay.md names their sources and licences)"
         )
     errors = {
