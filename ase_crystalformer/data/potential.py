@@ -22,9 +22,6 @@ LARGEST_FORCE = 50.0
 
 SEED = 20261120
 
-#: Share of the relaxed crystals that are labelled with vanishing forces and stress, and its seed.
-AT_REST, AT_REST_SEED = 0.1, 1
-
 
 #: Oxides and fluorides of these elements are computed with a Hubbard U, and MatBench corrects them.
 HUBBARD = (23, 24, 25, 26, 27, 28, 42, 74)
@@ -119,16 +116,13 @@ def has_hubbard(crystal: LabelledCrystal) -> bool:
 
 
 def at_rest(crystal: LabelledCrystal) -> LabelledCrystal:
-    """Label a relaxed crystal: total energy; of few in training also no forces and no stress.
+    """Label a relaxed crystal: total energy, and in training no forces and no stress.
 
-    Only cells of the calculation that gave the energy are at rest; newer cells are not. And few are
-    said to be, because absolute errors aim at the median: where most labels near rest are exactly
-    zero, so is what is learned, and crystals come out too soft.
+    Only cells of the calculation that gave the energy are at rest; newer cells are not.
     """
     energy = crystal.labels["energy_per_atom"]
     labels: Labels = {"energy": energy * crystal.atoms}
-    told = split_by_name(crystal.id, AT_REST_SEED, AT_REST) == "val"
-    if told and crystal.split == "train" and crystal.info["structure_source"] == "mp_2018":
+    if crystal.split == "train" and crystal.info["structure_source"] == "mp_2018":
         labels["forces"] = np.zeros((crystal.atoms, 3))
         labels["stress"] = np.zeros((3, 3))
     return crystal.labelled(labels)
