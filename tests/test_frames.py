@@ -50,7 +50,7 @@ def calculation(energy, steps, force=0.25):
 def vasprun(path, *calculations, allowed=5, end="</modeling>"):
     text = VASPRUN.format(allowed=allowed, cell=CELL, calculations="\n".join(calculations), end=end)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    path.write_bytes(gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode())
     return path
 
 
@@ -200,8 +200,8 @@ def test_a_part_nobody_knows_is_not_trained_on(tmp_path, caplog):
     ("name", "content"),
     [
         ("a.db", b"no data base" * 100),
-        ("a.extxyz.gz", gzip.compress(b"2\nx\n" * 1000)[:40]),
-        ("vasprun.xml.gz", gzip.compress(b"<modeling>" * 1000)[:30]),
+        ("a.extxyz.gz", gzip.compress(b"2\nx\n" * 1000, mtime=0)[:40]),
+        ("vasprun.xml.gz", gzip.compress(b"<modeling>" * 1000, mtime=0)[:30]),
         ("vasprun.xml.gz", b"not gzip'd"),
         ("vasprun.xml", b"<modeling><scstep></scstep></modeling>"),
     ],
