@@ -50,7 +50,9 @@ def calculation(energy, steps, force=0.25):
 def vasprun(path, *calculations, allowed=5, end="</modeling>"):
     text = VASPRUN.format(allowed=allowed, cell=CELL, calculations="\n".join(calculations), end=end)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode())
+    path.write_bytes(
+        gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text.encode()
+    )
     return path
 
 
