@@ -26,26 +26,46 @@ BENCHMARKS = (
 )
 
 
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name or the path of a model; in a benchmark also package.module:factory, a "
+        "callable that returns any ASE calculator.",
+        show_default=False,
+    ),
+]
+Dataset = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        help=f"A packed set, a file of labelled crystals, or a benchmark: {BENCHMARKS}. "
+        "A file of such a name is ./NAME.",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set an option of a benchmark, e.g. steps=200."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        file_okay=False,
+        help="For numbers and plots; evaluation, or evaluation/BENCHMARK, if not told.",
+    ),
+]
+
+
 @errors_told()
 def evaluate(  # noqa: PLR0913  two ways to judge share a verb
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A name or the path of a model; in a benchmark also package.module:factory, a "
-            "callable that returns any ASE calculator.",
-            show_default=False,
-        ),
-    ],
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATASET",
-            help=f"A packed set, a file of labelled crystals, or a benchmark: {BENCHMARKS}. "
-            "A file of such a name is ./NAME.",
-            show_default=False,
-        ),
-    ],
+    model: Model,
+    dataset: Dataset,
     *,
     split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val, test, or all.")] = "test",
     data: Annotated[
@@ -61,22 +81,8 @@ def evaluate(  # noqa: PLR0913  two ways to judge share a verb
     seed: Annotated[
         int, typer.Option(min=0, metavar="NUMBER", help="Chooses the crystals of a benchmark.")
     ] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Set an option of a benchmark, e.g. steps=200."
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="FOLDER",
-            file_okay=False,
-            help="For numbers and plots; evaluation, or evaluation/BENCHMARK, if not told.",
-        ),
-    ] = None,
+    settings: Settings = None,
+    out: Out = None,
     device: Device = "auto",
 ) -> None:
     """Judge a model on labelled crystals, or any ASE calculator by a benchmark against DFT.

@@ -20,65 +20,90 @@ Example:
 """
 
 
+Candidates = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CANDIDATES",
+        help="CIF, POSCAR, (ext)xyz(.gz), ASE database, pymatgen JSON, a table (CSV, JSON, "
+        "parquet) with a column structure or cif, a folder, a quoted glob.",
+        show_default=False,
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONDITION",
+        help="What to select, on the columns of the table, as in pandas.",
+        show_default=False,
+    ),
+]
+Hull = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PHASES",
+        help="Known phases: a JSON list of pymatgen entries, a CSV table with formula and "
+        "energy_per_atom (eV/atom), structures, or the word known, for those of the package.",
+        show_default=False,
+    ),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AMOUNT",
+        help="Relax these of lowest predicted formation energy: 500, or 20%. All if left out.",
+        show_default=False,
+    ),
+]
+Closest = Annotated[
+    float,
+    typer.Option(min=0, metavar="NUMBER", help="Closest atoms, in sums of their covalent radii."),
+]
+Balanced = Annotated[
+    bool,
+    typer.Option("--balanced", help="Leave out what has no balanced oxidation states."),
+]
+Fmax = Annotated[float, typer.Option(metavar="NUMBER", help="Largest force left on an atom, eV/Å.")]
+Structures = Annotated[
+    str, typer.Option(metavar="FORMAT", help="Of the selected structures: extxyz or db.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Let the workers of this Dask scheduler work: tcp://HOST:PORT.",
+        show_default=False,
+    ),
+]
+Cluster = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.toml",
+        help="Begin Dask workers: kind (slurm, pbs, sge, lsf, local), jobs, and [options] of "
+        "dask-jobqueue.",
+        show_default=False,
+    ),
+]
+
+
 @errors_told()
 def screen(  # noqa: PLR0913  everything a screening may be told
-    candidates: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="CANDIDATES",
-            help="CIF, POSCAR, (ext)xyz(.gz), ASE database, pymatgen JSON, a table (CSV, JSON, "
-            "parquet) with a column structure or cif, a folder, a quoted glob.",
-            show_default=False,
-        ),
-    ],
+    candidates: Candidates,
     *,
     out: Annotated[
         Path,
         typer.Option("-o", "--out", metavar="FOLDER", help="For everything.", show_default=False),
     ],
-    where: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CONDITION",
-            help="What to select, on the columns of the table, as in pandas.",
-            show_default=False,
-        ),
-    ] = None,
-    hull: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PHASES",
-            help="Known phases: a JSON list of pymatgen entries, a CSV table with formula and "
-            "energy_per_atom (eV/atom), structures, or the word known, for those of the package.",
-            show_default=False,
-        ),
-    ] = None,
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AMOUNT",
-            help="Relax these of lowest predicted formation energy: 500, or 20%. All if left out.",
-            show_default=False,
-        ),
-    ] = None,
+    where: Where = None,
+    hull: Hull = None,
+    keep: Keep = None,
     model: ModelName = "default",
     property_model: Annotated[
         str, typer.Option(metavar="MODEL", help="Ranks, and predicts properties.")
     ] = "default-properties",
-    closest: Annotated[
-        float,
-        typer.Option(
-            min=0, metavar="NUMBER", help="Closest atoms, in sums of their covalent radii."
-        ),
-    ] = 0.6,
-    balanced: Annotated[
-        bool,
-        typer.Option("--balanced", help="Leave out what has no balanced oxidation states."),
-    ] = False,
+    closest: Closest = 0.6,
+    balanced: Balanced = False,
     duplicates: Annotated[bool, typer.Option("--duplicates", help="Keep duplicates.")] = False,
-    fmax: Annotated[
-        float, typer.Option(metavar="NUMBER", help="Largest force left on an atom, eV/Å.")
-    ] = 0.05,
+    fmax: Fmax = 0.05,
     steps: Annotated[
         int, typer.Option(min=0, metavar="NUMBER", help="Steps after which to give up.")
     ] = 500,
@@ -86,26 +111,9 @@ def screen(  # noqa: PLR0913  everything a screening may be told
     top: Annotated[
         int, typer.Option(min=0, metavar="NUMBER", help="How many the report shows.")
     ] = 12,
-    structures: Annotated[
-        str, typer.Option(metavar="FORMAT", help="Of the selected structures: extxyz or db.")
-    ] = "extxyz",
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Let the workers of this Dask scheduler work: tcp://HOST:PORT.",
-            show_default=False,
-        ),
-    ] = None,
-    cluster: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.toml",
-            help="Begin Dask workers: kind (slurm, pbs, sge, lsf, local), jobs, and [options] of "
-            "dask-jobqueue.",
-            show_default=False,
-        ),
-    ] = None,
+    structures: Structures = "extxyz",
+    scheduler: Scheduler = None,
+    cluster: Cluster = None,
     device: Device = "auto",
 ) -> None:
     """Check, rank, relax and select candidates by the ten thousand.
