@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\b
 Example:
-  crystalformer screen candidates/ -o screened --keep 20% --where "band_gap > 1 and converged"
-  crystalformer screen all.extxyz -o screened --hull mp.json --where "e_above_hull < 0.05"
-  crystalformer screen 'cifs/*.cif' -o screened --cluster slurm.toml
+  crystalformer screen candidates/ -o out --keep 20% --where "band_gap > 1"
+  crystalformer screen all.xyz -o out --hull mp.json --where "e_above_hull < 0.1"
+  crystalformer screen 'cifs/*.cif' -o out --cluster slurm.toml
 """
 
 
