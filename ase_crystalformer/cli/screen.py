@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\b
 Example:
-  crystalformer screen candidates/ -o out --keep 20% --where "band_gap > 1"
+  crystalformer screen candidates/ -o out --keep 20% --where "1 < band_gap"
   crystalformer screen all.xyz -o out --hull mp.json --where "e_above_hull < 0.1"
   crystalformer screen 'cifs/*.cif' -o out --cluster slurm.toml
 """
