@@ -247,7 +247,7 @@ class CrystalModel(nn.Module):
             **describe_encoder(self.encoder),
             "targets": [asdict(target) for target in self.targets],
             "energy_scale": self.energy_scale,
-            "uncertainty": self.uncertainty and asdict(self.uncertainty.config),
+            **({"uncertainty": asdict(self.uncertainty.config)} if self.uncertainty else {}),
             "card": asdict(self.card),
         }
 

@@ -15,7 +15,7 @@ from small_runs import MODEL, Stopped
 from ase_crystalformer.calculator import CrystalformerCalculator
 from ase_crystalformer.data import replay
 from ase_crystalformer.data.crystals import LabelledCrystal
-from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packed import REPLAY, PackedCrystals
 from ase_crystalformer.errors import BadRecipe, MissingData, NoForces
 from ase_crystalformer.model import Card, CrystalModel
 from ase_crystalformer.targets import TARGETS
@@ -73,7 +73,7 @@ def replayed(number):
         labels={"energy": atoms.get_potential_energy() - 1.3, "forces": atoms.get_forces()},
         id=f"mp/{number}",
         split="test" if number % 5 == 0 else "train",
-        source=replay.SOURCE,
+        source=REPLAY,
         group=replay.SCALE,
     )
 
@@ -193,7 +193,7 @@ def test_replayed_energies_keep_the_references_they_were_learned_with(done, star
 def test_as_many_frames_are_replayed_as_asked(done, wanted, drawn):
     recipe, packed = recipe_of(done), PackedCrystals(done.folder / "packed")
     data = PackedData(packed, replace(recipe, data=replace(recipe.data, replay=wanted)))
-    number = packed.meta["names"]["source"].index(replay.SOURCE)
+    number = packed.meta["names"]["source"].index(REPLAY)
     from_replay = data.train[np.asarray(packed.arrays["source"])[data.train] == number]
     own = np.setdiff1d(data.train, from_replay)
     assert (data.share[own] == 1).all()

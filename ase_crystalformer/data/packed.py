@@ -50,6 +50,9 @@ EDGE_FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 SPLITS = ("train", "val", "test")
 
+#: Source of the frames of an earlier training that are mixed into a later one.
+REPLAY = "replay"
+
 
 def pack(
     crystals: Iterable[LabelledCrystal],

@@ -16,11 +16,9 @@ import numpy as np
 from ase_crystalformer.data.crystals import LabelledCrystal, Labels
 from ase_crystalformer.data.extxyz import Frame, read_extxyz, real_array
 from ase_crystalformer.data.holdout import split_by_name
+from ase_crystalformer.data.packed import REPLAY
 
 FILE = "replay.extxyz.gz"
-
-#: What the frames are called as a source; its share of an epoch is set by ``data.replay``.
-SOURCE = "replay"
 
 #: The scale of their energies: Materials Project's. Energies on others are left out.
 SCALE = "mp"
@@ -82,7 +80,7 @@ def _crystal(frame: Frame) -> LabelledCrystal:
         labels=labels,
         id=name,
         split="train" if kept else "test",
-        source=SOURCE,
+        source=REPLAY,
         group=SCALE,
         info={"from": name.split("/")[0]},
     )

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from ase_crystalformer.data.loader import Batch, EdgeBudgetSampler, loader, work
-from ase_crystalformer.data.packed import PackedCrystals
-from ase_crystalformer.data.replay import SOURCE as REPLAY
+from ase_crystalformer.data.packed import REPLAY, PackedCrystals
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.augment import orthogonal, turned
 from ase_crystalformer.training.config import Recipe
