@@ -108,6 +108,19 @@ def pack(
     return failures
 
 
+def remove_packed(folder: Path) -> None:
+    """Remove a packed set, and nothing else that may bear its name.
+
+    Raises:
+        BadModelFile: The folder is there and holds no packed set.
+    """
+    if folder.exists() and not (folder / "meta.json").is_file():
+        raise BadModelFile(
+            f"{folder} would be replaced, but is no packed set. Let results go elsewhere."
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def rule_dict(rule: Rule) -> dict[str, Any]:
     """Write a neighbour rule as plain values."""
     return {"kind": type(rule).__name__, **asdict(rule)}

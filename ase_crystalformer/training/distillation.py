@@ -1,7 +1,6 @@
 """A fast student of any ASE calculator: perturb crystals, let the teacher label them, train."""
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packed import PackedCrystals, remove_packed
 from ase_crystalformer.data.perturbations import Perturbation, perturbed
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.model import CrystalModel
@@ -181,7 +180,7 @@ def _trained(folder: Path, settings: dict[str, Any], progress: bool) -> CrystalM
         return fit(recipe, folder, resume=True, progress=progress)
     if not (folder / FRAMES).is_file() or (folder / FRAMES).stat().st_size == 0:
         raise MissingData(f"The teacher labelled no frame; {folder}/left_out.txt tells why.")
-    shutil.rmtree(folder / "packed", ignore_errors=True)  # of fewer frames
+    remove_packed(folder / "packed")  # of fewer frames
     told = _recipe(folder, settings["start"], settings["recipe"])
     told["data"]["source"] = (str(folder / FRAMES),)
     told["energy"]["scale"] = settings["teacher"]

@@ -1,7 +1,6 @@
 """From a user's own DFT to a potential that starts from a trained one: read, fit, compare."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 
 from ase_crystalformer.card import Card
 from ase_crystalformer.data.frames import SOURCE
-from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packed import PackedCrystals, remove_packed
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model
@@ -94,7 +93,7 @@ def finetune(  # noqa: PLR0913  what a user may decide
         told["energy"]["scale"] = scale
         for override in overrides:
             set_key(told, override)
-        shutil.rmtree(folder / "packed", ignore_errors=True)  # of one that never began
+        remove_packed(folder / "packed")  # of one that never began
         with noted(folder):
             packed = prepare(check_recipe(told))
         recipe = with_defaults(told, packed)
