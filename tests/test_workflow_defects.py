@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from ase.build import bulk, fcc100
 from ase.calculators.emt import EMT
@@ -21,7 +22,7 @@ def copper():
 
 def test_the_surface_energy_is_what_thicker_slabs_do_not_add(copper):
     cuts = surface.surfaces(copper, EMT(), [(1, 0, 0)], thickness=12.0, vacuum=12.0)
-    [(_, found, _)] = list(cuts)
+    [(_, (found, _))] = list(cuts)
     a = (4 * copper.get_volume()) ** (1 / 3)
     energies = []
     for layers in (8, 12):
@@ -43,6 +44,36 @@ def test_close_packed_planes_cost_least(monkeypatch, tmp_path):
     energies = [one["relaxed"] for one in found["surfaces"]]
     assert energies[0] <= found["wulff"] <= energies[2]
     assert len(read(tmp_path / "slabs.extxyz", ":")) == 3
+
+
+def impatient(chosen):
+    """Relaxation that gives up at once for what is chosen."""
+
+    def at_rest(atoms, calculator, *, fmax, cell=True):
+        steps = 0 if chosen(atoms) else 1000
+        return programs.at_rest(atoms, calculator, fmax=fmax, steps=steps, cell=cell)
+
+    return at_rest
+
+
+def test_a_slab_that_does_not_come_to_rest_is_named_and_the_others_done(
+    monkeypatch, tmp_path, capsys
+):
+    write(tmp_path / "Cu.cif", bulk("Cu", a=3.59, cubic=True))
+    given = [tmp_path / "Cu.cif", "-c", "emt", "--thickness", 6, "-o", tmp_path / "out"]
+    planes = ["--miller", "1,0,0", "--miller", "1,1,0"]
+    oblong = impatient(lambda atoms: np.ptp(atoms.cell.lengths()[:2]) > 0.1)  # of 1,1,0
+    monkeypatch.setattr(surface, "at_rest", oblong)
+    assert run("surface_energy", monkeypatch, *given, *planes) == 1
+    assert "1,1,0 at shift 0.250: Cu" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "surface_energy.json").read_text())
+    assert [one["plane"] for one in found["surfaces"]] == [[1, 0, 0]]
+    [(name, why)] = found["failed"].items()
+    assert name == "1,1,0 at shift 0.250"
+    assert "still moving" in why
+    assert len(read(tmp_path / "out" / "slabs.extxyz", ":")) == 1
+    alone = run("surface_energy", monkeypatch, *given, *planes[2:])
+    assert "No slab is left; 1 failed" in alone
 
 
 def test_polar_slabs_are_left_out(rocksalt):
@@ -96,3 +127,21 @@ def test_a_compound_needs_reservoirs(monkeypatch, tmp_path):
     found = json.loads((tmp_path / "vacancy_energy.json").read_text())
     assert found["reservoirs"] == {"Cu": 0.0, "Au": 0.5}
     assert sorted(one["element"] for one in found["vacancies"]) == ["Au", "Cu"]
+
+
+def test_a_vacancy_that_does_not_come_to_rest_is_named_and_the_others_done(
+    monkeypatch, tmp_path, capsys
+):
+    write(tmp_path / "CuAu.cif", bulk("CuAu", "cesiumchloride", a=3.0))
+    told = [word for pair in ("Cu=0.0", "Au=0.5") for word in ("--reservoir", pair)]
+    given = [tmp_path / "CuAu.cif", "-c", "emt", *told, "--length", 5, "-o", tmp_path / "out"]
+    without_copper = impatient(lambda atoms: 2 * atoms.symbols.count("Cu") < len(atoms))
+    monkeypatch.setattr(vacancy, "at_rest", without_copper)
+    assert run("vacancy_energy", monkeypatch, *given) == 1
+    assert "Cu (atom 0): Au8Cu7 is still moving" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "vacancy_energy.json").read_text())
+    assert [one["element"] for one in found["vacancies"]] == ["Au"]
+    assert list(found["failed"]) == ["Cu (atom 0)"]
+    assert len(read(tmp_path / "out" / "vacancies.extxyz", ":")) == 1
+    monkeypatch.setattr(vacancy, "at_rest", impatient(lambda atoms: len(atoms) > 2))
+    assert "No vacancy could be computed" in run("vacancy_energy", monkeypatch, *given)

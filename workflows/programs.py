@@ -1,8 +1,9 @@
 """What the programs about one crystal share: options, rest, and results that are written whole."""
 
 import json
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,6 +118,25 @@ def at_rest(
             "before, or look at it: the potential may not hold it together."
         )
     return moving
+
+
+def tell(name: str, error: Exception) -> str:
+    """Say what failed and why, while the others go on; return the reason."""
+    reason = str(error) or type(error).__name__
+    print(f"{name}: {reason}", file=sys.stderr)
+    return reason
+
+
+def end(failed: Mapping[str, str], kind: str) -> None:
+    """Exit with 1 if something failed, as ``crystalformer`` does.
+
+    Args:
+        failed: What has failed, and why.
+        kind: What they are called.
+    """
+    if failed:
+        typer.echo(f"{len(failed)} {kind} failed: {', '.join(failed)}.", err=True)
+        raise typer.Exit(1)
 
 
 def with_results(atoms: Atoms) -> Atoms:

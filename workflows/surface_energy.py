@@ -6,10 +6,12 @@
 The crystal is relaxed, then cut by pymatgen along each plane that symmetry does not repeat, at each
 height that differs; atoms of the slab are relaxed in a fixed cell. Both faces are alike, and the
 slab has the formula of the crystal: others, whose energy depends on chemical potentials, are left
-out and counted. The energy is (slab - crystal) / (2 area). Writes ``surface_energy.json`` (J/m²), a
-picture and ``slabs.extxyz``.
+out and counted. The energy is (slab - crystal) / (2 area). A slab that does not come to rest is
+named, and the others are done. Writes ``surface_energy.json`` (J/m²), a picture and
+``slabs.extxyz``.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +26,10 @@ from programs import (
     Out,
     Potential,
     at_rest,
+    end,
     read_crystal,
     run,
+    tell,
     with_results,
     write_frames,
     write_results,
@@ -72,12 +76,14 @@ class Surfaces:
         formula: Of the crystal.
         surfaces: The lowest first.
         left_out: Slabs that are not symmetric with the formula of the crystal, by plane.
+        failed: Slabs that were not computed, by plane and shift, and why.
         wulff: Mean energy of the crystal's equilibrium shape of these planes, J/m².
     """
 
     formula: str
     surfaces: list[Surface]
     left_out: dict[str, int]
+    failed: dict[str, str]
     wulff: float | None
 
 
@@ -128,8 +134,10 @@ def surface(slab: Any, plane: Plane, energy: float, calculator: Any) -> tuple[Su
 
 def surfaces(
     crystal: Atoms, calculator: Any, planes: list[Plane], *, thickness: float, vacuum: float
-) -> Iterator[tuple[Plane, Surface | None, Atoms | None]]:
-    """Compute all surfaces of some planes; slabs that are left out come as ``None``.
+) -> Iterator[tuple[str, tuple[Surface, Atoms] | Exception | None]]:
+    """Compute all surfaces of some planes, each by the name of its plane, or of plane and shift.
+
+    What is left out comes as ``None``, what fails as the error.
 
     Args:
         crystal: At rest.
@@ -143,11 +151,15 @@ def surfaces(
     bulk.calc = calculator
     energy = float(bulk.get_potential_energy()) / len(bulk)
     for plane in planes:
+        name = ",".join(map(str, plane))
         for slab in slabs(cell, plane, thickness=thickness, vacuum=vacuum):
-            if good(slab, cell):
-                yield plane, *surface(slab, plane, energy, calculator)
-            else:
-                yield plane, None, None
+            if not good(slab, cell):
+                yield name, None
+                continue
+            try:
+                yield name, surface(slab, plane, energy, calculator)
+            except Exception as error:  # of whatever calculator
+                yield f"{name} at shift {slab.shift:.3f}", error
 
 
 def wulff(crystal: Atoms, found: list[Surface]) -> float | None:
@@ -208,28 +220,35 @@ def main(
     planes = planes or get_symmetrically_distinct_miller_indices(conventional(rest), max_index)
     kept: list[Surface] = []
     relaxed: list[Atoms] = []
-    left_out: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
+    failed: dict[str, str] = {}
     cuts = surfaces(rest, potential, planes, thickness=thickness, vacuum=vacuum)
-    for plane, one, atoms in cuts:
-        if one is None or atoms is None:
-            name = ",".join(map(str, plane))
-            left_out[name] = left_out.get(name, 0) + 1
-            continue
-        kept.append(one)
-        relaxed.append(atoms)
-        print(f"{one.plane}: {one.relaxed:.3f} J/m² ({one.cut:.3f} as cut), {one.atoms} atoms")
+    for name, made in cuts:
+        if made is None:
+            left_out[name] += 1
+        elif isinstance(made, Exception):
+            failed[name] = tell(name, made)
+        else:
+            one, atoms = made
+            kept.append(one)
+            relaxed.append(atoms)
+            print(f"{one.plane}: {one.relaxed:.3f} J/m² ({one.cut:.3f} as cut), {one.atoms} atoms")
     if left_out:
-        print(f"Left out, not symmetric with the crystal's formula: {left_out}")
+        print(f"Left out, not symmetric with the crystal's formula: {dict(left_out)}")
     if not kept:
-        raise CrystalformerError("No slab is left. Try other planes by --miller.")
+        raise CrystalformerError(
+            f"No slab is left; {len(failed)} failed. Try other planes by --miller."
+        )
     found = Surfaces(
         formula=rest.get_chemical_formula(empirical=True),
         surfaces=sorted(kept, key=lambda one: one.relaxed),
-        left_out=left_out,
+        left_out=dict(left_out),
+        failed=failed,
         wulff=wulff(rest, kept),
     )
     write_results(out, "surface_energy", found, draw(found))
     write_frames(out / "slabs.extxyz", relaxed)
+    end(failed, "slabs")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@
 The crystal is relaxed and repeated; for each site that symmetry does not repeat, the energy of
 taking its atom to a reservoir is E(without) + μ - E(with), with the other atoms relaxed in a fixed
 cell. The reservoir of an element is the crystal itself; in a compound its energy μ per atom is
-yours to tell, e.g. that of the pure element by the same calculator. Vacancies are neutral. Writes
-``vacancy_energy.json`` (eV) and ``vacancies.extxyz``.
+yours to tell, e.g. that of the pure element by the same calculator. Vacancies are neutral. One that
+does not come to rest is named, and the others are done. Writes ``vacancy_energy.json`` (eV) and
+``vacancies.extxyz``.
 """
 
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from programs import (
     Out,
     Potential,
     at_rest,
+    end,
     read_crystal,
     run,
+    tell,
     with_results,
     write_frames,
     write_results,
@@ -61,12 +64,14 @@ class Vacancies:
         atoms: In the supercell before.
         reservoirs: eV/atom.
         vacancies: The cheapest first.
+        failed: Sites that were not computed, and why.
     """
 
     formula: str
     atoms: int
     reservoirs: dict[str, float]
     vacancies: list[Vacancy]
+    failed: dict[str, str]
 
 
 def kinds_of_sites(crystal: Atoms) -> dict[int, int]:
@@ -151,24 +156,34 @@ def main(
     reservoirs = reservoirs_of(rest, reservoir or [])
     found: list[Vacancy] = []
     relaxed: list[Atoms] = []
+    failed: dict[str, str] = {}
     for site, sites in kinds_of_sites(rest).items():
         element = rest.symbols[site]
-        before, after, atoms = vacancy(
-            rest, site, potential, reservoir=reservoirs[element], length=length
-        )
+        name = f"{element} (atom {site})"
+        try:
+            before, after, atoms = vacancy(
+                rest, site, potential, reservoir=reservoirs[element], length=length
+            )
+        except Exception as error:  # of whatever calculator
+            failed[name] = tell(name, error)
+            continue
         found.append(
             Vacancy(element=element, site=site, sites=sites, unrelaxed=before, relaxed=after)
         )
         relaxed.append(atoms)
-        print(f"{element} (atom {site}): {after:.3f} eV ({before:.3f} unrelaxed)")
+        print(f"{name}: {after:.3f} eV ({before:.3f} unrelaxed)")
+    if not found:
+        raise CrystalformerError("No vacancy could be computed.")
     result = Vacancies(
         formula=rest.get_chemical_formula(empirical=True),
         atoms=len(supercell(rest, length)),
         reservoirs=reservoirs,
         vacancies=sorted(found, key=lambda one: one.relaxed),
+        failed=failed,
     )
     write_results(out, "vacancy_energy", result)
     write_frames(out / "vacancies.extxyz", relaxed)
+    end(failed, "vacancies")
 
 
 if __name__ == "__main__":
