@@ -11,10 +11,17 @@ from ase.eos import EquationOfState
 from ase_crystalformer.data.compressed import VOLUMES, birch, compressed, is_fixed_by_symmetry
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.duplicates import Duplicates
-from ase_crystalformer.data.isolated import COPIES, cohesive_energies, isolated_atoms
 from ase_crystalformer.data.potential import has_hubbard, moduli, potential
 from ase_crystalformer.data.properties import reserved_ids
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.data.references import (
+    ATOMS,
+    CRYSTALS,
+    cohesive_energies,
+    elements,
+    isolated_atoms,
+    most_stable,
+)
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -72,16 +79,30 @@ def molecular_cubic():
     )
 
 
-def test_isolated_atoms_lie_the_cohesive_energy_above_their_most_stable_crystal():
+@pytest.fixture
+def iron():
+    """Iron as it is stable, as it is not, held out, and in an oxide."""
     stable = crystal(bulk("Fe"), energy=-8.47)
     rare = crystal(bulk("Fe", "fcc", a=3.6), energy=-8.2)
+    hidden = crystal(bulk("Fe"), energy=-8.6).in_split("val")
     oxide = crystal(bulk("FeO", "rocksalt", a=4.3), energy=-12.0)
-    rows = list(isolated_atoms([rare, stable, oxide]))
-    assert len(rows) == COPIES
+    return most_stable([rare.in_split("train"), stable.in_split("train"), hidden, oxide])
+
+
+def test_isolated_atoms_lie_the_cohesive_energy_above_their_most_stable_crystal(iron):
+    rows = list(isolated_atoms(iron))
+    assert len(rows) == ATOMS
     for row in rows:
         assert row.labels["energy"] == pytest.approx(-8.47 + cohesive_energies()["Fe"])
         assert (row.atoms, row.split, row.group) == (1, "train", "mp")
         assert not row.periodic.any()
+
+
+def test_the_most_stable_crystals_of_the_elements_are_seen_often(iron):
+    rows = list(elements(iron))
+    assert len(rows) == len({row.id for row in rows}) == CRYSTALS
+    assert {row.labels["energy"] for row in rows} == {-8.47}
+    assert {row.source for row in rows} == {"elements"}
 
 
 def test_cohesive_energies_are_those_of_the_handbook():

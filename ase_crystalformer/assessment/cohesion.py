@@ -1,6 +1,6 @@
 """Energy that holds the elements together: crystals against isolated atoms.
 
-Reference: measured cohesive energies (``data.isolated``). PBE itself is off by 0.2 to 0.3 eV/atom,
+Reference: measured cohesive energies (``data.references``). PBE is off by 0.2 to 0.3 eV/atom,
 and a potential that was given isolated atoms has seen these numbers.
 """
 
@@ -16,8 +16,8 @@ from ase_crystalformer.assessment.benchmark import Benchmark, Positive, Statisti
 from ase_crystalformer.assessment.plots import parity
 from ase_crystalformer.assessment.statistics import mean_absolute, share, statistic
 from ase_crystalformer.data.crystals import LabelledCrystal
-from ase_crystalformer.data.isolated import cohesive_energies
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.data.references import cohesive_energies
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,9 +10,15 @@ from ase_crystalformer.data.compressed import compressed
 from ase_crystalformer.data.crystals import LabelledCrystal, Labels, Split
 from ase_crystalformer.data.duplicates import Duplicates
 from ase_crystalformer.data.holdout import split_by_block, split_by_name, split_by_series
-from ase_crystalformer.data.isolated import isolated_atoms
+from ase_crystalformer.data.near_rest import near_rest
 from ase_crystalformer.data.properties import is_sure, reserved_ids, sane_moduli
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.data.references import (
+    elements,
+    energy_per_atom,
+    isolated_atoms,
+    most_stable,
+)
 
 #: Sets of runs of frames, of which neighbours resemble each other.
 RUNS = ("mlearn", "monbtaw", "polymlp_agau", "polymlp_mgo", "polymlp_fe", "polymlp_srtio3")
@@ -22,6 +28,8 @@ LARGEST_FORCE = 50.0
 
 SEED = 20261120
 
+#: Share of the relaxed crystals that are labelled with vanishing forces and stress, and its seed.
+AT_REST, AT_REST_SEED = 0.1, 1
 
 #: Oxides and fluorides of these elements are computed with a Hubbard U, and MatBench corrects them.
 HUBBARD = (23, 24, 25, 26, 27, 28, 42, 74)
@@ -48,7 +56,12 @@ def potential(
 
 def _every(data_dir: Path | str, seed: int) -> Iterator[LabelledCrystal]:
     parts: dict[str, Split] = {}
-    yield from _resting(data_dir, seed, parts)
+    energies: dict[str, float] = {}
+    for crystal in _resting(data_dir, seed, parts):
+        if crystal.split == "train":
+            energies[crystal.id] = energy_per_atom(crystal)
+        yield crystal
+    yield from near_rest(load("mp_near_rest", data_dir), energies)
     pressed = chain.from_iterable(map(compressed, moduli(data_dir)))
     for crystal in chain(_matbench(data_dir), _perturbed(data_dir), pressed):
         parent = crystal.id.partition("/")[0]
@@ -59,16 +72,17 @@ def _every(data_dir: Path | str, seed: int) -> Iterator[LabelledCrystal]:
 
 
 def _resting(data_dir: Path | str, seed: int, parts: dict[str, Split]) -> Iterator[LabelledCrystal]:
-    """Crystals at rest and isolated atoms; notes the part of the data of every name."""
-    elements: list[LabelledCrystal] = []
+    """Crystals at rest and references of the elements; notes the part of the data of every name."""
+    elemental: list[LabelledCrystal] = []
     for crystal in load("mp_labelled", data_dir):
         parts[crystal.id] = crystal.split or split_by_name(crystal.id, seed)
         if "energy_per_atom" in crystal.labels:
             resting = at_rest(crystal.in_split(parts[crystal.id]))
             if len(set(crystal.species.tolist())) == 1:
-                elements.append(resting)
+                elemental.append(resting)
             yield resting
-    yield from isolated_atoms(elements)
+    stable = most_stable(elemental)
+    yield from chain(elements(stable), isolated_atoms(stable))
 
 
 def _matbench(data_dir: Path | str) -> Iterator[LabelledCrystal]:
@@ -116,13 +130,16 @@ def has_hubbard(crystal: LabelledCrystal) -> bool:
 
 
 def at_rest(crystal: LabelledCrystal) -> LabelledCrystal:
-    """Label a relaxed crystal: total energy, and in training no forces and no stress.
+    """Label a relaxed crystal: total energy; of few in training also no forces and no stress.
 
-    Only cells of the calculation that gave the energy are at rest; newer cells are not.
+    Only cells of the calculation that gave the energy are at rest; newer cells are not. And few are
+    said to be: where nearly all labels near rest are exactly zero, learning nothing there costs
+    little.
     """
     energy = crystal.labels["energy_per_atom"]
     labels: Labels = {"energy": energy * crystal.atoms}
-    if crystal.split == "train" and crystal.info["structure_source"] == "mp_2018":
+    told = split_by_name(crystal.id, AT_REST_SEED, AT_REST) == "val"
+    if told and crystal.split == "train" and crystal.info["structure_source"] == "mp_2018":
         labels["forces"] = np.zeros((crystal.atoms, 3))
         labels["stress"] = np.zeros((3, 3))
     return crystal.labelled(labels)

@@ -1,0 +1,96 @@
+"""Frames near rest: labels counted from where DFT says the crystal rests."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.io import read
+
+from ase_crystalformer.data.crystals import LabelledCrystal
+from ase_crystalformer.data.near_rest import AMOUNTS, LARGEST, near_rest, parents
+from ase_crystalformer.data.perturbations import perturbed
+from ase_crystalformer.data.potential import potential
+from ase_crystalformer.data.properties import reserved_ids
+from ase_crystalformer.data.readers import load
+from ase_crystalformer.training import near_rest_labels
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def labelled(frame: Atoms) -> LabelledCrystal:
+    """What EMT says of a frame."""
+    frame.calc = EMT()
+    return LabelledCrystal(
+        species=frame.numbers,
+        positions=frame.positions,
+        cell=frame.cell.array,
+        periodic=frame.pbc,
+        labels={
+            "energy": frame.get_potential_energy(),
+            "forces": frame.get_forces(),
+            "stress": frame.get_stress(voigt=False),
+        },
+        id=frame.info["id"],
+        source="test",
+        group="mp",
+        info={key: frame.info[key] for key in ("parent", "kind")},
+    )
+
+
+@pytest.fixture(scope="module")
+def copper():
+    """Copper a little too large for EMT, as if DFT had found it there."""
+    atoms = bulk("Cu", a=3.61)
+    return [labelled(frame) for frame in perturbed(atoms, "copper", AMOUNTS)]
+
+
+def test_labels_are_counted_from_rest_and_energies_from_dft(copper):
+    rest, *moved = copper
+    assert np.abs(rest.labels["stress"]).max() > 1e-4  # the teacher rests elsewhere
+    found = list(near_rest(copper, {"copper": -4.0}))
+    assert [row.id for row in found] == [row.id for row in moved]
+    for row, frame in zip(found, moved, strict=True):
+        for name in ("forces", "stress"):
+            np.testing.assert_allclose(row.labels[name] + rest.labels[name], frame.labels[name])
+        rise = frame.labels["energy"] - rest.labels["energy"]
+        assert row.labels["energy"] == pytest.approx(-4.0 + rise)
+        assert row.split == "train"
+
+
+def test_no_frame_of_a_crystal_without_an_energy_or_that_the_teacher_does_not_know(copper):
+    rest, *moved = copper
+    assert not list(near_rest(copper, {}))
+    torn = replace(rest, labels=rest.labels | {"stress": np.full((3, 3), 0.1)})
+    assert not list(near_rest([torn, *moved], {"copper": -4.0}))
+    assert not list(near_rest(moved, {"copper": -4.0}))
+
+
+def test_parents_are_trained_on_and_tested_on_nowhere():
+    found = parents(SAMPLES)
+    assert len(found) > 3
+    assert all(row.split == "train" and row.atoms <= LARGEST for row in found)
+    assert not {row.id for row in found} & reserved_ids(SAMPLES)
+    for name in ("elasticity", "phonon_heat_capacity"):
+        assert not {row.id for row in found} & {row.id for row in load(name, SAMPLES)}
+    assert [row.id for row in found] == [row.id for row in parents(SAMPLES)]
+
+
+def test_the_mixture_has_them():
+    rows = [row for row in potential(SAMPLES) if row.source == "mp_near_rest"]
+    known = {row.id for row in parents(SAMPLES)}
+    assert len(rows) > 3
+    assert {row.info["parent"] for row in rows} <= known
+    assert {row.split for row in rows} == {"train"}
+
+
+def test_any_calculator_labels_the_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(near_rest_labels, "parents", lambda _: parents(SAMPLES)[:2])
+    path = tmp_path / "mp_near_rest.extxyz"
+    near_rest_labels.main(SAMPLES, "ase.calculators.lj:LennardJones", path)
+    kinds = [atoms.info["kind"] for atoms in read(path, ":")]
+    assert len(kinds) == 2 * (AMOUNTS.frames + 1)
+    assert [number for number, kind in enumerate(kinds) if kind == "rest"] == [0, 4]
