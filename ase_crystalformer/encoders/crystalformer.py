@@ -21,7 +21,7 @@ add invariants of angular moments under the same weights.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -208,6 +208,15 @@ class Block(nn.Module):
         x = x + self.attention(self.first_norm(x), near, self_basis)
         return x + self.shrink(self.activation(self.expand(self.second_norm(x))))
 
+    def silence(self) -> None:
+        """Let the block pass on what it is given, until it learns to add to it."""
+        last = [self.attention.out, self.shrink]
+        if self.attention.config.degree:
+            last.append(self.attention.moments_out)
+        for linear in last:
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
 
 class Crystalformer(Encoder):
     """Infinitely connected attention in its flat-edge form."""
@@ -245,6 +254,17 @@ class Crystalformer(Encoder):
                 attention = block.attention
                 for linear in (block.expand, block.shrink, attention.out, attention.value):
                     linear.weight.data.mul_(depth)
+
+    def deepen(self, blocks: int) -> None:
+        """Add blocks until there are ``blocks``; features stay what they are, until these learn.
+
+        Source: T. Chen, I. Goodfellow, J. Shlens, "Net2Net", ICLR 2016, arXiv:1511.05641.
+        """
+        self.config = replace(self.config, blocks=blocks)
+        while len(self.blocks) < blocks:
+            block = Block(self.config)
+            block.silence()
+            self.blocks.append(block)
 
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         near = self._surroundings(graph)

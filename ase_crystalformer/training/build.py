@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ase_crystalformer.card import Card
 from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.encoders.crystalformer import Crystalformer
 from ase_crystalformer.errors import BadRecipe, NoForces
 from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.mixer import MixedEncoder
@@ -111,6 +112,7 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
             f"start {recipe.start!r} is a model of {has}, but the recipe is to learn {wanted}. "
             "Name the same, or another model to start from."
         )
+    _grow(model, recipe)
     model = _with_mixer(model, recipe)
     check_rule(packed, model.encoder, f"the model {recipe.start!r}")
     scale = recipe.energy.scale if recipe.energy else None
@@ -131,6 +133,23 @@ def _of_scale(scale: str, packed: PackedCrystals, which: NDArray[np.int64]) -> N
             f"{', '.join(groups)}. Name one of them as energy.scale, or leave it out."
         )
     return which[np.asarray(packed.arrays["group"])[which] == groups.index(scale)]
+
+
+def _grow(model: CrystalModel, recipe: Recipe) -> None:
+    """Add the blocks that the recipe asks for beyond those of the model to start from."""
+    encoder = model.encoder.local if isinstance(model.encoder, MixedEncoder) else model.encoder
+    has = asdict(encoder.config)
+    other = {key: value for key, value in recipe.model.items() if has.get(key) != value}
+    if not other:
+        return
+    deeper = set(other) == {"blocks"} and other["blocks"] > has["blocks"]
+    if not (deeper and isinstance(encoder, Crystalformer)):
+        told = ", ".join(f"{key} = {value} (it has {has.get(key)})" for key, value in other.items())
+        raise BadRecipe(
+            f"start {recipe.start!r} cannot have [model] {told}. Leave out what differs; only a "
+            "crystalformer may be given more blocks."
+        )
+    encoder.deepen(other["blocks"])
 
 
 def _with_mixer(model: CrystalModel, recipe: Recipe) -> CrystalModel:

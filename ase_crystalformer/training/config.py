@@ -164,7 +164,7 @@ class Recipe:
     Attributes:
         name: Of the run folder and the model.
         encoder: A name in ``ENCODERS``.
-        model: Fields of the encoder's configuration.
+        model: Fields of the encoder's configuration; with ``start`` as there, or more ``blocks``.
         mixer: Size of a global mixer behind the encoder; leave out for none. With ``start``, a
             model without one gets a new one, and predicts at first what it did.
         targets: Properties to learn; leave empty for a potential.
