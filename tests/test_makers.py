@@ -11,7 +11,9 @@ from jobflow import Flow, run_locally
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from ase_crystalformer import makers
-from ase_crystalformer.errors import MissingExtra
+from ase_crystalformer.assessment import elasticity, relaxing
+from ase_crystalformer.errors import BadStructure, MissingExtra
+from ase_crystalformer.makers import jobs
 
 # jobflow 0.4 changes folders with a function that monty will drop.
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")
@@ -53,6 +55,8 @@ def test_the_bulk_modulus_is_that_of_both_ways(copper, tmp_path, monkeypatch):
     curve, elasticity = (output(flow, tmp_path, monkeypatch) for flow in (one, other))
     assert elasticity.bulk_modulus == pytest.approx(curve.bulk_modulus, rel=0.01)
     assert elasticity.stable
+    assert curve.converged
+    assert elasticity.converged
     assert [job.name for job in one.jobs] == ["relax", "equation of state"]
 
 
@@ -61,6 +65,34 @@ def test_hot_phonons_have_the_heat_of_dulong_and_petit(copper, tmp_path, monkeyp
     found = output(maker.make(copper), tmp_path, monkeypatch)
     assert found.heat_capacity == pytest.approx(3 * 8.31446, rel=0.005)
     assert np.shape(found.force_constants)[-2:] == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "kind", [makers.EquationOfStateMaker, makers.ElasticMaker, makers.PhononMaker]
+)
+def test_no_property_is_told_of_a_structure_that_still_moves(kind, copper, tmp_path, monkeypatch):
+    hasty = makers.RelaxMaker(fmax=1e-6, steps=1)
+    flow = kind(calculator="emt", relax_maker=hasty).make(copper)
+    monkeypatch.chdir(tmp_path)
+    told = run_locally(flow, log=False)
+    assert told[flow.jobs[0].uuid][1].output.converged is False
+    assert flow.output.uuid not in told
+    with pytest.raises(BadStructure, match="Cu was still moving"):
+        kind.measured.original(kind(calculator="emt"), copper, converged=False)
+
+
+@pytest.mark.parametrize("kind", [makers.EquationOfStateMaker, makers.ElasticMaker])
+def test_atoms_that_do_not_come_to_rest_under_strain_are_told(kind, tmp_path, monkeypatch):
+    def hasty(*told, steps, **options):
+        return relaxing.relax_in_place(*told, steps=min(steps, 1), **options)
+
+    monkeypatch.setattr(elasticity, "relax_in_place", hasty)
+    monkeypatch.setattr(jobs, "relax_in_place", hasty)
+    moving = bulk("Cu", a=3.6, cubic=True)
+    moving.rattle(0.05, seed=0)
+    structure = AseAtomsAdaptor.get_structure(moving)
+    maker = kind(calculator="emt", relax_maker=None)
+    assert output(maker.make(structure), tmp_path, monkeypatch).converged is False
 
 
 def test_a_maker_says_which_potential(tmp_path, monkeypatch, rocksalt):

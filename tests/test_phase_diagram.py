@@ -74,6 +74,20 @@ def test_relaxation_undoes_a_stretch(run, alloys, tmp_path):
     assert moved.loc["cu3au", "formation energy (eV/atom)"] == pytest.approx(-0.0099, abs=1e-3)
 
 
+def test_what_does_not_come_to_rest_is_named_and_left_out(run, alloys, tmp_path, capsys):
+    squeezed = alloys["cuau"].copy()
+    squeezed.set_cell(squeezed.cell * 0.9, scale_atoms=True)
+    write(tmp_path / "cuau.cif", squeezed)
+    emt = ["--calculator", "emt", "--uncorrected", "--relax"]
+    with pytest.raises(SystemExit, match="1"):
+        run(*tmp_path.glob("*.cif"), *emt, "--fmax", 0.05, "--steps", 5)
+    told = capsys.readouterr().err
+    assert "cuau: still moving after 5 steps, and left out" in told
+    assert "cu3au" not in told
+    table = pd.read_csv(tmp_path / "out" / "table.csv").set_index("name")
+    assert sorted(table.index) == ["au", "cu", "cu3au"]
+
+
 def test_references_are_known_phases(run, alloys, tmp_path):
     emt = ["--calculator", "emt", "--uncorrected"]
     run(tmp_path / "cu.cif", tmp_path / "au.cif", tmp_path / "cu3au.cif", *emt)

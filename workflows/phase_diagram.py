@@ -6,8 +6,9 @@
 
 Without files: 89 crystals of Li, Mn and O, as DFT left them. Energies take Materials Project's
 corrections of 2020. Structures that say their DFT energy (``energy_per_atom``, uncorrected) are
-held against it: the same hull from DFT beside, and how far formation energies are off. Writes
-``table.csv``, ``entries.json`` (of pymatgen) and, of two or three elements, ``hull.png``.
+held against it: the same hull from DFT beside, and how far formation energies are off. What cannot
+be computed, or does not come to rest, is named and left out. Writes ``table.csv``,
+``entries.json`` (of pymatgen) and, of two or three elements, ``hull.png``.
 """
 
 import argparse
@@ -90,10 +91,19 @@ def read_references(path: Path | None, *, corrected: bool) -> list[Any]:
 
 
 def energy_of(atoms: Atoms, calculator: Any, given: argparse.Namespace) -> float:
-    """Energy of a crystal, eV, where it is or where it comes to rest."""
+    """Energy of a crystal, eV, where it is or where it comes to rest.
+
+    Raises:
+        CrystalformerError: It is still moving after all steps: its energy is of no phase.
+    """
     atoms.calc = calculator
     if given.relax:
-        FIRE(FrechetCellFilter(atoms), logfile=None).run(fmax=given.fmax, steps=given.steps)
+        optimiser = FIRE(FrechetCellFilter(atoms), logfile=None)
+        if not optimiser.run(fmax=given.fmax, steps=given.steps):
+            raise CrystalformerError(
+                f"still moving after {given.steps} steps, and left out. Give more --steps, or a "
+                "larger --fmax."
+            )
     return float(atoms.get_potential_energy())
 
 

@@ -35,6 +35,7 @@ class EquationOfState(BaseModel):
         bulk_modulus_derivative: By pressure.
         volumes: That were computed, Å³/atom.
         energies: At these volumes, eV/atom.
+        converged: Whether atoms came to rest at all of them; if not, it is not to be relied on.
     """
 
     volume: float
@@ -42,6 +43,7 @@ class EquationOfState(BaseModel):
     bulk_modulus_derivative: float
     volumes: list[float]
     energies: list[float]
+    converged: bool
 
 
 class Elasticity(BaseModel):
@@ -52,12 +54,14 @@ class Elasticity(BaseModel):
         bulk_modulus: After Voigt, Reuss and Hill.
         shear_modulus: After Voigt, Reuss and Hill.
         stable: Whether every strain costs energy.
+        converged: Whether atoms came to rest under every strain; if not, it is not to be relied on.
     """
 
     tensor: list[list[float]]
     bulk_modulus: float
     shear_modulus: float
     stable: bool
+    converged: bool
 
 
 class Vibrations(BaseModel):

@@ -1,12 +1,13 @@
 """Makers, one per job; each runs wherever jobflow sends it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pymatgen.core import Structure
 
 from ase_crystalformer.assessment.calculators import load_calculator
+from ase_crystalformer.assessment.relaxing import relax_in_place
 from ase_crystalformer.errors import BadStructure, MissingExtra
 from ase_crystalformer.makers.documents import (
     Computed,
@@ -19,7 +20,7 @@ from ase_crystalformer.units import GPA
 
 try:
     from jobflow.core.flow import Flow
-    from jobflow.core.job import job
+    from jobflow.core.job import Job, job
     from jobflow.core.maker import Maker
 except ImportError as error:
     hint = "pip install 'ase-crystalformer[jobflow]'"
@@ -78,7 +79,7 @@ class StaticMaker(PotentialMaker):
 
 @dataclass
 class RelaxMaker(PotentialMaker):
-    """A structure at rest.
+    """A structure at rest, or, marked ``converged: false``, as it was after the last step.
 
     Attributes:
         fmax: Largest force left on an atom, and row of stress times volume per atom, eV/Å.
@@ -98,8 +99,6 @@ class RelaxMaker(PotentialMaker):
         Raises:
             BadStructure: When it runs, and the crystal flies apart or collapses.
         """
-        from ase_crystalformer.assessment.relaxing import relax_in_place
-
         atoms = _atoms(structure)
         rest = relax_in_place(
             atoms, self.potential(), fmax=self.fmax, steps=self.steps, cell=self.relax_cell
@@ -111,6 +110,8 @@ class RelaxMaker(PotentialMaker):
 class _AtRest(PotentialMaker):
     """A property of a relaxed structure: two jobs, or one if there is nothing to relax.
 
+    The second job fails with ``BadStructure`` if the first leaves the structure moving.
+
     Attributes:
         relax_maker: ``None`` takes the structure as it is.
     """
@@ -119,17 +120,25 @@ class _AtRest(PotentialMaker):
 
     def make(self, structure: Structure) -> Flow:
         """Make the flow; its output is that of the property."""
-        jobs = []
+        jobs: list[Job] = []
+        converged: Any = None
         if self.relax_maker is not None:
-            told = {"calculator": self.calculator, "device": self.device, "dtype": self.dtype}
-            relaxing = self.relax_maker.update_kwargs(told).make(structure)
+            maker = replace(
+                self.relax_maker, calculator=self.calculator, device=self.device, dtype=self.dtype
+            )
+            relaxing = maker.make(structure)
             jobs.append(relaxing)
-            structure = relaxing.output.structure
-        jobs.append(self.measured(structure))
+            structure, converged = relaxing.output.structure, relaxing.output.converged
+        jobs.append(self.measured(structure, converged))
         return Flow(jobs, output=jobs[-1].output, name=self.name)
 
-    def measured(self, structure: Structure) -> Any:
-        """Make the job of the property."""
+    def measured(self, structure: Structure, converged: bool | None = None) -> Any:
+        """Make the job of the property.
+
+        Args:
+            structure: At rest.
+            converged: What the relaxation before says of that.
+        """
         raise NotImplementedError
 
 
@@ -147,21 +156,22 @@ class EquationOfStateMaker(_AtRest):
     points: int = 7
 
     @job(output_schema=EquationOfState)
-    def measured(self, structure: Structure) -> EquationOfState:
+    def measured(self, structure: Structure, converged: bool | None = None) -> EquationOfState:
         """Make the job of the fit.
 
         Raises:
-            BadStructure: When it runs, and the energies have no minimum.
+            BadStructure: When it runs, and the energies have no minimum, or the structure was still
+                moving.
         """
         from ase_crystalformer.assessment.equation_of_state import fit
-        from ase_crystalformer.assessment.relaxing import relax_in_place
 
-        start, potential = _atoms(structure), self.potential()
-        volumes, energies = [], []
+        start, potential = _at_rest(structure, converged), self.potential()
+        volumes, energies, arrived = [], [], True
         for factor in np.linspace(1 - self.width, 1 + self.width, self.points):
             atoms = start.copy()
             atoms.set_cell(start.cell * factor ** (1 / 3), scale_atoms=True)
-            relax_in_place(atoms, potential, fmax=0.005, steps=500, cell=False)
+            rest = relax_in_place(atoms, potential, fmax=0.005, steps=500, cell=False)
+            arrived &= rest.converged
             volumes.append(atoms.get_volume() / len(atoms))
             energies.append(float(atoms.get_potential_energy()) / len(atoms))
         curve = fit(np.array(volumes), np.array(energies))
@@ -177,6 +187,7 @@ class EquationOfStateMaker(_AtRest):
             bulk_modulus_derivative=curve.derivative,
             volumes=volumes,
             energies=energies,
+            converged=arrived,
         )
 
 
@@ -192,20 +203,26 @@ class ElasticMaker(_AtRest):
     strain: float = 0.01
 
     @job(output_schema=Elasticity)
-    def measured(self, structure: Structure) -> Elasticity:
-        """Make the job of the strains."""
+    def measured(self, structure: Structure, converged: bool | None = None) -> Elasticity:
+        """Make the job of the strains.
+
+        Raises:
+            BadStructure: When it runs, and the structure was still moving.
+        """
         from pymatgen.analysis.elasticity import ElasticTensor
 
         from ase_crystalformer.assessment.elasticity import Options, elastic_tensor
 
         options = Options(strain=self.strain)
-        constants, _ = elastic_tensor(_atoms(structure), self.potential(), options)
+        start = _at_rest(structure, converged)
+        constants, arrived = elastic_tensor(start, self.potential(), options)
         tensor = ElasticTensor.from_voigt(constants / GPA)
         return Elasticity(
             tensor=(constants / GPA).tolist(),
             bulk_modulus=float(tensor.k_vrh),
             shear_modulus=float(tensor.g_vrh),
             stable=bool(np.linalg.eigvalsh(constants).min() > 0),
+            converged=arrived,
         )
 
 
@@ -225,8 +242,12 @@ class PhononMaker(_AtRest):
     displacement: float = 0.01
 
     @job(output_schema=Vibrations)
-    def measured(self, structure: Structure) -> Vibrations:
-        """Make the job of the displacements."""
+    def measured(self, structure: Structure, converged: bool | None = None) -> Vibrations:
+        """Make the job of the displacements.
+
+        Raises:
+            BadStructure: When it runs, and the structure was still moving.
+        """
         from ase_crystalformer.assessment.heat_capacity import (
             Options,
             heat_capacity,
@@ -237,7 +258,7 @@ class PhononMaker(_AtRest):
         options = Options(
             temperature=self.temperature, length=self.length, displacement=self.displacement
         )
-        found = phonons(_atoms(structure), self.potential(), options)
+        found = phonons(_at_rest(structure, converged), self.potential(), options)
         return Vibrations(
             force_constants=np.array(found.force_constants),
             supercell=np.diag(found.supercell_matrix).astype(int).tolist(),
@@ -253,6 +274,21 @@ def _atoms(structure: Structure) -> "Atoms":
     from pymatgen.io.ase import AseAtomsAdaptor
 
     return Atoms(AseAtomsAdaptor.get_atoms(structure))
+
+
+def _at_rest(structure: Structure, converged: bool | None) -> "Atoms":
+    """Return the atoms of a structure that has come to rest, as far as anybody knows.
+
+    Raises:
+        BadStructure: It has not.
+    """
+    if converged is False:
+        raise BadStructure(
+            f"{structure.composition.reduced_formula} was still moving after the last step of its "
+            "relaxation. Give relax_maker more steps or a larger fmax; relax_maker=None takes the "
+            "structure as it is."
+        )
+    return _atoms(structure)
 
 
 def _structure(atoms: "Atoms") -> Structure:
