@@ -74,6 +74,30 @@ def test_rounds_go_on_where_they_were(crystal, tmp_path, monkeypatch):
         learning.learn(crystal, replace(TINY, seed=1), 3, tmp_path)
 
 
+def test_a_study_cut_off_in_its_first_round_knows_its_plan(crystal, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning, "trained", killed)
+    with pytest.raises(KeyboardInterrupt):
+        learning.learn(crystal, TINY, 1, tmp_path)
+    for plan, other, told in (
+        (replace(TINY, temperature=100.0), crystal, "another temperature"),
+        (TINY, bulk("Ag", cubic=True), "another crystal"),
+        (TINY, bulk("Cu", cubic=True, a=3.7), "another crystal"),
+    ):
+        with pytest.raises(CrystalformerError, match=told):
+            learning.learn(other, plan, 1, tmp_path)
+    with pytest.raises(KeyboardInterrupt):  # as far as it came before
+        learning.learn(crystal, TINY, 1, tmp_path)
+
+
+def test_frames_of_an_unknown_plan_are_not_learned(crystal, tmp_path):
+    (tmp_path / "round-0.extxyz").write_text("")
+    with pytest.raises(CrystalformerError, match="whose plan is not there"):
+        learning.learn(crystal, TINY, 1, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_committee_learns_what_it_asked_for(crystal, tmp_path):
     (tmp_path / "recipe.toml").write_text(RECIPE)

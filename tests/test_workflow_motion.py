@@ -93,6 +93,25 @@ def test_other_settings_are_refused_by_name(tmp_path):
         md.simulate(bulk("Ag", cubic=True), md.Settings(**SMALL), 16, tmp_path)
 
 
+@pytest.mark.parametrize("ensemble", ["nve", "npt"])
+def test_another_start_is_refused(ensemble, tmp_path):
+    crystal, settings = bulk("Cu", cubic=True), md.Settings(ensemble=ensemble, **SMALL)
+    md.simulate(crystal, settings, 8, tmp_path)
+    stretched, shaken = bulk("Cu", cubic=True, a=3.8), crystal.copy()
+    shaken.rattle(0.1)
+    with pytest.raises(CrystalformerError, match="another cell"):
+        md.simulate(stretched, settings, 16, tmp_path)
+    with pytest.raises(CrystalformerError, match="atoms elsewhere"):
+        md.simulate(shaken, settings, 16, tmp_path)
+    with np.load(tmp_path / "checkpoint.npz") as told:  # as runs were kept once
+        former = {key: told[key] for key in told if not key.startswith("start")}
+    np.savez(tmp_path / "checkpoint.npz", **former)
+    if ensemble == "nve":
+        with pytest.raises(CrystalformerError, match="another cell"):
+            md.simulate(stretched, settings, 16, tmp_path)
+    assert md.simulate(crystal, settings, 16, tmp_path).shape == (9, 7)
+
+
 def test_at_constant_energy_it_wanders_by_the_square_of_the_time_step(tmp_path):
     wander = []
     for step in (2.0, 4.0):

@@ -15,6 +15,7 @@ started again, it goes on with the round it was in.
 
 import json
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,10 +54,12 @@ class Study:
 
     Attributes:
         plan: Of the study.
+        crystal: Its formula, and a digest of its cell and positions.
         rounds: In order.
     """
 
     plan: Plan
+    crystal: str
     rounds: list[Round]
 
 
@@ -99,9 +102,10 @@ def learn(crystal: Atoms, plan: Plan, rounds: int, out: Path) -> Study:
         out: For frames and models.
 
     Raises:
-        CrystalformerError: The folder holds a study under another plan.
+        CrystalformerError: The folder holds a study under another plan, or of another crystal.
     """
-    done = _begun(plan, out)
+    known = described(crystal)
+    done = _begun(plan, known, out)
     labeller = load_calculator(plan.labels)
     random = np.random.default_rng(plan.seed)
     if not (out / "round-0.extxyz").exists():
@@ -129,19 +133,34 @@ def learn(crystal: Atoms, plan: Plan, rounds: int, out: Path) -> Study:
                 disagreement=float(scores[best].mean()),
             )
         )
-        study = Study(plan=plan, rounds=done)
+        study = Study(plan=plan, crystal=known, rounds=done)
         write_results(out, "active_learning", study, draw(study))
-    return Study(plan=plan, rounds=done)
+    return Study(plan=plan, crystal=known, rounds=done)
 
 
-def _begun(plan: Plan, out: Path) -> list[Round]:
-    """Read the rounds that are done."""
+def described(crystal: Atoms) -> str:
+    """Tell a crystal from others by its formula and a digest."""
+    digest = sha256(crystal.numbers.tobytes())
+    for lengths in (crystal.cell.array, crystal.positions):
+        digest.update((lengths.round(5) + 0.0).tobytes())
+    return f"{crystal.get_chemical_formula()} ({digest.hexdigest()[:12]})"
+
+
+def _begun(plan: Plan, crystal: str, out: Path) -> list[Round]:
+    """Read the rounds that are done; write the plan down before the first."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / "active_learning.json"
     if not file.exists():
+        if (out / "round-0.extxyz").exists():
+            raise CrystalformerError(
+                f"{out} holds frames of a study whose plan is not there. Give another --out."
+            )
+        write_results(out, "active_learning", Study(plan=plan, crystal=crystal, rounds=[]))
         return []
     told = json.loads(file.read_text(encoding="utf-8"))
     changed = [key for key, value in asdict(plan).items() if told["plan"][key] != value]
+    if told.get("crystal", crystal) != crystal:
+        changed.append("crystal")
     if changed:
         raise CrystalformerError(
             f"{out} holds a study with another {', '.join(changed)}. Give another --out."

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,14 @@ class State:
     """All that the next step depends on.
 
     Attributes:
+        start: Atoms before they moved.
         atoms: With momenta, without calculator.
         barostat: Momentum of the cell.
         generator: Of random numbers.
         step: How many were made.
     """
 
+    start: Atoms
     atoms: Atoms
     barostat: float
     generator: np.random.Generator
@@ -70,6 +72,8 @@ class State:
                 positions=self.atoms.positions,
                 momenta=self.atoms.get_momenta(),
                 cell=self.atoms.cell.array,
+                start_positions=self.start.positions,
+                start_cell=self.start.cell.array,
                 barostat=self.barostat,
                 generator=json.dumps(self.generator.bit_generator.state),
                 step=self.step,
@@ -87,8 +91,7 @@ class State:
         with np.load(path) as told:
             before, now = json.loads(str(told["settings"])), asdict(settings)
             changed = [f"{key} was {before[key]}" for key in now if before[key] != now[key]]
-            if not np.array_equal(told["numbers"], start.numbers):
-                changed.append("the crystal was another")
+            changed += _other_crystal(told, start, settings)
             if changed:
                 raise CrystalformerError(
                     f"{path} is of another run: {'; '.join(changed)}. Give another --out."
@@ -99,7 +102,29 @@ class State:
             atoms.set_momenta(told["momenta"])
             generator = np.random.default_rng()
             generator.bit_generator.state = json.loads(str(told["generator"]))
-            return cls(atoms, float(told["barostat"]), generator, int(told["step"]))
+            return cls(start, atoms, float(told["barostat"]), generator, int(told["step"]))
+
+
+def _other_crystal(told: Mapping[str, Any], start: Atoms, settings: Settings) -> list[str]:
+    """Say in what a run began from another crystal.
+
+    A checkpoint that does not tell where it began tells its cell, unless that was free to change.
+    """
+    if not np.array_equal(told["numbers"], start.numbers):
+        return ["the crystal was another, of other elements"]
+    if "start_cell" not in told:
+        kept = settings.ensemble == "npt" or _close(told["cell"], start.cell.array)
+        return [] if kept else ["the crystal was another, of another cell"]
+    if not _close(told["start_cell"], start.cell.array):
+        return ["the crystal was another, of another cell"]
+    if not _close(told["start_positions"], start.positions):
+        return ["the crystal was another, its atoms elsewhere"]
+    return []
+
+
+def _close(before: Any, now: Any) -> bool:
+    """Whether lengths are the same within what files round off, Å."""
+    return bool(np.allclose(before, now, rtol=0, atol=1e-4))
 
 
 def begin(crystal: Atoms, settings: Settings) -> State:
@@ -114,7 +139,7 @@ def begin(crystal: Atoms, settings: Settings) -> State:
     generator = np.random.default_rng(settings.seed)
     twice = 2 * settings.temperature
     atoms.set_momenta(thermal_momenta(atoms, twice, generator))
-    return State(atoms, 0.0, generator)
+    return State(atoms.copy(), atoms, 0.0, generator)
 
 
 def thermal_momenta(

@@ -122,7 +122,8 @@ def simulate(crystal: Atoms, settings: Settings, steps: int, out: Path) -> np.nd
     """Run, or go on, until at least so many steps are made; return all readings.
 
     Raises:
-        CrystalformerError: The folder holds a run with other settings, or one that has exploded.
+        CrystalformerError: The folder holds a run of another crystal or with other settings, or one
+            that has exploded.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.npz"
