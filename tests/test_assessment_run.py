@@ -1,6 +1,7 @@
 """Benchmarks go on where they were cut off, name what fails, and write what they found."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,10 +11,10 @@ from ase.calculators.emt import EMT
 from assessed import labelled
 
 from ase_crystalformer.assessment.benchmark import Benchmark
-from ase_crystalformer.assessment.calculators import Candidate, candidate
+from ase_crystalformer.assessment.calculators import Candidate, candidate, load_calculator
 from ase_crystalformer.assessment.run import assess
 from ase_crystalformer.assessment.statistics import share, statistic
-from ase_crystalformer.errors import BadRecipe, MissingData, UnknownName
+from ase_crystalformer.errors import BadRecipe, MissingData, MissingExtra, UnknownName
 
 METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 
@@ -236,3 +237,11 @@ def test_any_ase_calculator_is_built_from_its_name():
 def test_a_calculator_that_is_not_there_is_told(name, told):
     with pytest.raises(UnknownName, match=told):
         candidate(name)
+
+
+def test_calculators_of_ase_that_cannot_be_made_say_what_they_lack(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpaw", None)
+    with pytest.raises(MissingExtra, match=r"'gpaw' is not installed.*Install it"):
+        load_calculator("gpaw")
+    with pytest.raises(UnknownName, match=r"'parameters'\). Write a function .* package\.module:"):
+        load_calculator("tersoff")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ase.calculators.calculator import get_calculator_class, names
 
-from ase_crystalformer.errors import UnknownName
+from ase_crystalformer.errors import MissingExtra, UnknownName
 from ase_crystalformer.pretrained import Precision
 
 #: ``package.module:factory``
@@ -44,6 +44,7 @@ def load_calculator(
 
     Raises:
         UnknownName: There is no such model, module or factory, or it makes no calculator.
+        MissingExtra: The package of a calculator of ASE's is not installed.
         NoForces: The model is no potential.
 
     Example:
@@ -63,18 +64,38 @@ def candidate(name: str, *, device: str = "auto", dtype: Precision = "float32") 
 
     Raises:
         UnknownName: There is no such model, module or factory, or it makes no calculator.
+        MissingExtra: The package of a calculator of ASE's is not installed.
         NoForces: The model is no potential.
     """
     if FACTORY.fullmatch(name):
         return Candidate(calculator=_made_by(name), identity={"model": name})
     if name in names:
-        return Candidate(calculator=get_calculator_class(name)(), identity={"model": name})
+        return Candidate(calculator=_of_ase(name), identity={"model": name})
     from ase_crystalformer.calculator import CrystalformerCalculator
 
     calculator = CrystalformerCalculator(name, property_model=None, device=device, dtype=dtype)
     told = calculator.parameters
     identity = {"model": name, "sha256": told["sha256"], "dtype": dtype}
     return Candidate(calculator=calculator, identity=identity)
+
+
+def _of_ase(name: str) -> Any:
+    """Make a calculator that ASE knows by name."""
+    try:
+        kind = get_calculator_class(name)
+    except ImportError as error:
+        raise MissingExtra(
+            f"{name!r} is a calculator of ASE's whose package {error.name or name!r} is not "
+            f"installed ({error}). Install it, or name another calculator."
+        ) from error
+    try:
+        return kind()
+    except Exception as error:  # each of them in its own way
+        reason = str(error) or type(error).__name__
+        raise UnknownName(
+            f"{name!r} is a calculator of ASE's that cannot be made without settings ({reason}). "
+            "Write a function that returns it with yours, and give package.module:function."
+        ) from error
 
 
 def _made_by(name: str) -> Any:
