@@ -10,15 +10,19 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.io import read
+from matplotlib.figure import Figure
 from small_runs import MODEL
 
 from ase_crystalformer.calculator import CrystalformerCalculator
+from ase_crystalformer.data.crystals import leave_out
 from ase_crystalformer.data.perturbations import Perturbation
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.comparison import HELD_OUT
 from ase_crystalformer.training.distillation import distill, held_out_names
 from ase_crystalformer.training.labelling import label_frames
+from ase_crystalformer.training.parity import plot_parity
+from ase_crystalformer.training.record import noted
 
 AMOUNTS = Perturbation(frames=3, rattle=(0.02, 0.1), strain=0.02, squeeze=0.05)
 
@@ -150,6 +154,47 @@ def test_the_same_command_asks_the_teacher_nothing_twice(done):
     more = {**crystals(), "more": bulk("Al", cubic=True)}  # which would change what is held out
     with pytest.raises(BadRecipe, match="structures 5"):
         distill(more, Teacher(), done.folder, recipe=recipe, **options)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.packed='elsewhere'", r"--set changes data\.packed"),
+        ("data.source='elsewhere.extxyz'", r"--set changes data\.source"),
+        ("data={packed='elsewhere'}", r"--set changes data\.packed"),
+        ("optim.epoch=3", r"optim\.epoch"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_before_the_teacher_begins(override, told, done, tmp_path):
+    recipe = done.folder.parent / "small.toml"
+    options = {"amounts": AMOUNTS, "overrides": [override], "progress": False}
+    with pytest.raises(BadRecipe, match=told):
+        distill(crystals(), Teacher(), tmp_path / "run", recipe=recipe, **options)
+    assert Teacher.calls == 0
+    assert not (tmp_path / "run").exists()  # so that the command may be given anew
+
+
+def test_what_was_left_out_before_is_forgotten(tmp_path):
+    with noted(tmp_path):
+        leave_out("one", "for a reason")
+    assert "for a reason" in (tmp_path / "left_out.txt").read_text()
+    with noted(tmp_path):
+        pass
+    assert not (tmp_path / "left_out.txt").exists()
+
+
+def test_a_plot_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def cut(figure, path, **_):
+        Path(path).write_bytes(b"half")
+        raise OSError("the disk is full")
+
+    pairs = {("energy", "eV"): (np.arange(3.0), np.arange(3.0))}
+    plot_parity(pairs, {"energy": 0.0}, tmp_path / "parity.png")
+    before = (tmp_path / "parity.png").read_bytes()
+    monkeypatch.setattr(Figure, "savefig", cut)
+    with pytest.raises(OSError, match="full"):
+        plot_parity(pairs, {"energy": 0.0}, tmp_path / "parity.png")
+    assert (tmp_path / "parity.png").read_bytes() == before
 
 
 def numbered(count):

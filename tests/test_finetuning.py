@@ -268,3 +268,10 @@ def test_what_cannot_be_started_is_said(tmp_path, start, frames):
     properties = CrystalModel("crystalformer", MODEL, targets=[TARGETS["band_gap"]])
     with pytest.raises(NoForces, match="predicts properties"):
         finetune(frames, tmp_path / "run", model=properties.save(tmp_path / "gap").with_suffix(""))
+
+
+@pytest.mark.parametrize("override", ["data.packed='elsewhere'", "data={packed='elsewhere'}"])
+def test_the_folder_of_the_data_stays_that_of_the_run(override, tmp_path, start, frames):
+    with pytest.raises(BadRecipe, match=r"--set changes data\.packed"):
+        finetune(frames, tmp_path / "run", model=start, overrides=[*QUICK, override])
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """What a potential's recipe says where nobody has told: sizes, rates, and epochs by the frames."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ase_crystalformer.errors import BadRecipe, NoForces
 from ase_crystalformer.mixer import describe_encoder
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model
-from ase_crystalformer.training.config import Recipe, check_recipe
+from ase_crystalformer.training.config import Recipe, check_recipe, set_key
 
 #: Each frame is seen about ``VISITS / frames`` times, but neither more nor less often than this.
 VISITS = 4000
@@ -78,6 +79,30 @@ def _recipe(folder: Path, encoder: str, network: dict[str, Any]) -> dict[str, An
         "energy": dict(WEIGHTS),
         "optim": {"peak_lr": FRESH_RATE, "ema": 0.99, "warmup": 0.1},
     }
+
+
+def overridden(told: dict[str, Any], overrides: Sequence[str], own: Sequence[str]) -> Recipe:
+    """Replace entries of a recipe, in place, and check it.
+
+    Args:
+        told: The recipe as a plain dictionary.
+        overrides: ``section.key=value`` as in TOML.
+        own: Keys of ``[data]`` that the run decides by itself.
+
+    Raises:
+        BadRecipe: One of those is replaced, or the recipe is not valid.
+    """
+    before = {key: told["data"][key] for key in own}
+    for override in overrides:
+        set_key(told, override)
+    data = told["data"]
+    for key, value in before.items():
+        if not isinstance(data, dict) or data.get(key) != value:
+            raise BadRecipe(
+                f"--set changes data.{key}, which this run decides by itself. Leave it out. To "
+                "train on a packed set of your own, write a recipe for crystalformer train."
+            )
+    return check_recipe(told)
 
 
 def with_defaults(told: dict[str, Any], packed: PackedCrystals) -> Recipe:

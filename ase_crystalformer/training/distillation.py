@@ -15,8 +15,13 @@ from ase_crystalformer.data.perturbations import Perturbation, perturbed
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.comparison import HELD_OUT, judge
-from ase_crystalformer.training.config import check_recipe, read_recipe, recipe_dict, set_key
-from ase_crystalformer.training.defaults import fresh_recipe, started_recipe, with_defaults
+from ase_crystalformer.training.config import check_recipe, read_recipe, recipe_dict
+from ase_crystalformer.training.defaults import (
+    fresh_recipe,
+    overridden,
+    started_recipe,
+    with_defaults,
+)
 from ase_crystalformer.training.evaluate import Score, of_known_elements
 from ase_crystalformer.training.labelling import label_frames
 from ase_crystalformer.training.prepare import prepare
@@ -100,6 +105,8 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
         "overrides": list(overrides),
         "structures": _summary(named),
     }
+    begun = (folder / "checkpoints" / "last.ckpt").is_file()
+    told = None if begun else _recipe(folder, settings)  # what is wrong is said before any work
     _open(folder, settings)
     with noted(folder):
         failed = label_frames(
@@ -109,7 +116,7 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
             total=len(named) * (amounts.frames + 1),
             progress=progress,
         )
-        student = _trained(folder, settings, progress)
+        student = _trained(folder, told, progress)
     return _judged(folder, settings, student, teacher, failed)
 
 
@@ -173,25 +180,29 @@ def _open(folder: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _trained(folder: Path, settings: dict[str, Any], progress: bool) -> CrystalModel:
-    """Train the student, or go on with it."""
-    if (folder / "checkpoints" / "last.ckpt").is_file():
+def _trained(folder: Path, told: dict[str, Any] | None, progress: bool) -> CrystalModel:
+    """Train the student after a recipe, or go on with it."""
+    if told is None:
         recipe = check_recipe(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
         return fit(recipe, folder, resume=True, progress=progress)
     if not (folder / FRAMES).is_file() or (folder / FRAMES).stat().st_size == 0:
         raise MissingData(f"The teacher labelled no frame; {folder}/left_out.txt tells why.")
     remove_packed(folder / "packed")  # of fewer frames
-    told = _recipe(folder, settings["start"], settings["recipe"])
-    told["data"]["source"] = (str(folder / FRAMES),)
-    told["energy"]["scale"] = settings["teacher"]
-    for override in settings["overrides"]:
-        set_key(told, override)
     packed = prepare(check_recipe(told))
     return fit(with_defaults(told, packed), folder, progress=progress)
 
 
-def _recipe(folder: Path, start: str | None, recipe: str | None) -> dict[str, Any]:
-    """Begin the recipe of the student."""
+def _recipe(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Make the recipe of the student; epochs and batches follow from the frames."""
+    told = _begun_recipe(folder, settings["start"], settings["recipe"])
+    told["data"]["source"] = (str(folder / FRAMES),)
+    told["energy"]["scale"] = settings["teacher"]
+    overridden(told, settings["overrides"], own=("packed", "source"))
+    return told
+
+
+def _begun_recipe(folder: Path, start: str | None, recipe: str | None) -> dict[str, Any]:
+    """Begin with what a model or another recipe says."""
     if recipe is None:
         return fresh_recipe(folder) if start is None else started_recipe(folder, start)
     packed = str(folder / "packed")

@@ -15,8 +15,13 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model
 from ase_crystalformer.training.build import build_model
 from ase_crystalformer.training.comparison import HELD_OUT, Change, compare, compare_forgotten
-from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict, set_key
-from ase_crystalformer.training.defaults import own_frames, started_recipe, with_defaults
+from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
+from ase_crystalformer.training.defaults import (
+    overridden,
+    own_frames,
+    started_recipe,
+    with_defaults,
+)
 from ase_crystalformer.training.prepare import prepare
 from ase_crystalformer.training.record import noted, write_json
 from ase_crystalformer.training.run import fit
@@ -91,11 +96,10 @@ def finetune(  # noqa: PLR0913  what a user may decide
             "replay": replay,
         }
         told["energy"]["scale"] = scale
-        for override in overrides:
-            set_key(told, override)
+        checked = overridden(told, overrides, own=("packed",))
         remove_packed(folder / "packed")  # of one that never began
         with noted(folder):
-            packed = prepare(check_recipe(told))
+            packed = prepare(checked)
         recipe = with_defaults(told, packed)
     going_on = resume and (folder / "checkpoints" / "last.ckpt").is_file()
     tuned = fit(recipe, folder, resume=going_on, progress=progress)

@@ -20,7 +20,7 @@ def plot_parity(
     Args:
         pairs: By quantity and unit, predicted and labelled values.
         mae: Mean absolute error of each quantity.
-        path: Of the picture.
+        path: Of the picture, which appears whole or not at all.
     """
     from matplotlib.figure import Figure
 
@@ -38,7 +38,9 @@ def plot_parity(
         axes.set_title(title, fontsize=9)
     for axes in panels:
         axes.set_axis_off()
-    figure.savefig(path, dpi=130)
+    partial = path.with_name(f"{path.name}.partial")
+    figure.savefig(partial, dpi=130, format=path.suffix.removeprefix("."))
+    partial.replace(path)
 
 
 def _box(values: Values) -> tuple[float, float]:

@@ -97,8 +97,12 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 
 @contextmanager
 def noted(folder: Path) -> Iterator[None]:
-    """Write what the package warns of into ``left_out.txt``, too, if there is anything."""
+    """Write what the package warns of into ``left_out.txt``, too, if there is anything.
+
+    What an earlier call left out is forgotten.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / LEFT_OUT).unlink(missing_ok=True)
     logger = logging.getLogger("ase_crystalformer")
     handler = logging.FileHandler(folder / LEFT_OUT, mode="w", encoding="utf-8", delay=True)
     handler.setLevel(logging.WARNING)
