@@ -22,6 +22,7 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.moving import Mover, MovingBatch
 from ase_crystalformer.quantities import Quantities, energy_quantities
 from ase_crystalformer.structures import Crystal
+from ase_crystalformer.trajectories import Place
 
 LARGEST_CHANGE = 10.0
 """Factor by which a volume may change before a structure counts as lost."""
@@ -42,6 +43,7 @@ class Walker:
         place: Positions of its atoms, Å, had the cell not changed.
         log_strain: Logarithm of the change of the cell.
         steps: How often it moved.
+        way: Where it has been, if that is to be kept.
     """
 
     mover: Mover
@@ -51,6 +53,7 @@ class Walker:
     place: Float[Tensor, "atoms 3"] = field(init=False)
     log_strain: Float[Tensor, "3 3"] = field(init=False)
     steps: int = 0
+    way: list[Place] | None = None
 
     def __post_init__(self) -> None:
         self.start = self.mover.cell
@@ -146,6 +149,7 @@ class Descent:
         result = self.model.energy(graph)
         if self.dispersion:
             result = self.dispersion.add(result, graph)
+        self._keep(result, graph)
         forces, pull = self._allowed(result, graph)
         fmax = forces.new_zeros(len(self.walkers))
         fmax = fmax.scatter_reduce(0, self.batch.crystal, forces.norm(dim=-1), "amax")
@@ -168,6 +172,17 @@ class Descent:
                 strict=True,
             )
         ]
+
+    def _keep(self, result: EnergyResult, graph: CrystalGraph) -> None:
+        """Add where walkers are to the ways that are kept."""
+        if all(walker.way is None for walker in self.walkers):
+            return
+        places = self.batch.positions.cpu().split(self.batch.counts)
+        outcomes = energy_quantities(result, graph)
+        told = zip(self.walkers, places, self.batch.cell.cpu(), outcomes, strict=True)
+        for walker, place, cell, outcome in told:
+            if walker.way is not None and isinstance(outcome, dict):
+                walker.way.append(Place(place.numpy(), cell.numpy(), outcome))
 
     def _allowed(
         self, result: EnergyResult, graph: CrystalGraph

@@ -1,15 +1,12 @@
 """Many crystals relaxed at once on one device, atoms and cells."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from numpy import ndarray
 
 from ase_crystalformer.batching import budget_of, out_of_memory
 from ase_crystalformer.descent import OPTIMISERS, Arrival, Descent, Walker
@@ -17,45 +14,14 @@ from ase_crystalformer.dispersion import Dispersion
 from ase_crystalformer.errors import CrystalformerError, OutOfMemory, unknown_name
 from ase_crystalformer.freedom import CellFreedom, Freedom, check_cell_freedom, symmetric
 from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.model_file import digest
 from ase_crystalformer.outside import outside, warn_outside
 from ase_crystalformer.prediction import as_list
 from ase_crystalformer.pretrained import Precision, shared_potential
 from ase_crystalformer.quantities import Results
+from ase_crystalformer.relaxed import Relaxed
 from ase_crystalformer.structures import as_crystal, to_atoms
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Relaxed:
-    """How one structure fared.
-
-    Attributes:
-        atoms: The structure at the end, with its energy, forces and stress; ``None`` if it could
-            not even start.
-        energy: eV; NaN if it failed.
-        fmax: Largest force on an atom, eV/Å; NaN if it failed.
-        stress: Voigt, eV/Å³, as ASE defines it; ``None`` if it failed or has no volume.
-        converged: Whether forces and stress are as small as was asked.
-        steps: How often it moved.
-        error: Why it failed; ``None`` if it did not.
-        energy_uncertainty: Expected error of the energy, eV; ``None``, as the two below, if it
-            failed or the model was not calibrated.
-        forces_uncertainty: Expected length of the error of the force on every atom, eV/Å.
-        novelty: Of every atom; beyond 1 its surroundings are outside of what was trained on.
-    """
-
-    atoms: "Atoms | None"
-    energy: float = np.nan
-    fmax: float = np.nan
-    stress: Float[ndarray, "6"] | None = None
-    converged: bool = False
-    steps: int = 0
-    error: str | None = None
-    energy_uncertainty: float | None = None
-    forces_uncertainty: Float[ndarray, " atoms"] | None = None
-    novelty: Float[ndarray, " atoms"] | None = None
+from ase_crystalformer.trajectories import Trajectories
 
 
 def relax(  # noqa: PLR0913  what is asked, where it runs
@@ -70,6 +36,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     device: str = "auto",
     dtype: Precision = "float32",
     dispersion: str | None = None,
+    trajectory: str | Path | Sequence[Path] | None = None,
     progress: bool = True,
 ) -> list[Relaxed]:
     """Relax many structures, as many at once as the device holds.
@@ -91,6 +58,9 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
         device: ``"auto"`` takes a CUDA device if there is one.
         dtype: Precision of forces; positions are always float64.
         dispersion: Add Grimme's D3 for PBE, ``"d3bj"`` or ``"d3zero"``, as the calculator does.
+        trajectory: A folder for the way of every structure, as files that ASE reads, called by
+            number; or one path per structure. A file appears when its structure is done; a
+            structure whose file is there, of the same start and settings, is not relaxed again.
         progress: Show a bar.
 
     Returns:
@@ -125,6 +95,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
         device=device,
         dtype=dtype,
         dispersion=dispersion,
+        trajectory=trajectory,
     )
     with tqdm(total=len(structures), disable=not progress, unit="crystal") as bar:
         results: dict[int, Relaxed] = {}
@@ -148,6 +119,7 @@ def relax_each(  # noqa: PLR0913  as of relax
     device: str = "auto",
     dtype: Precision = "float32",
     dispersion: str | None = None,
+    trajectory: str | Path | Sequence[Path] | None = None,
 ) -> Iterator[tuple[int, Relaxed]]:
     """Relax a stream of structures, however long; yield results as they are ready.
 
@@ -162,7 +134,14 @@ def relax_each(  # noqa: PLR0913  as of relax
     check_cell_freedom(relax_cell)
     added = Dispersion(dispersion) if dispersion else None
     task = _Task(fmax, steps, relax_cell, keep_symmetry, optimiser, added)
-    return _Relaxer(shared_potential(model, device, dtype), task).run(structures)
+    potential = shared_potential(model, device, dtype)
+    ways = None
+    if trajectory is not None:
+        settings = {**vars(task), "dispersion": dispersion, "dtype": dtype}
+        settings["model"] = digest(potential.state_dict())
+        paths = Path(trajectory) if isinstance(trajectory, str | Path) else trajectory
+        ways = Trajectories(paths, settings)
+    return _Relaxer(potential, task, ways).run(structures)
 
 
 @dataclass(frozen=True)
@@ -189,6 +168,7 @@ class _Run:
         held = symmetric(self.atoms) if task.keep_symmetry else self.atoms
         freedom = Freedom.of(held, task.relax_cell)
         cutoff = model.encoder.rule.cutoff
+        self.start = structure
         self.walker = Walker.of(as_crystal(held), cutoff, freedom, task.optimiser)
 
     def result(self, arrival: Arrival) -> Relaxed:
@@ -221,8 +201,8 @@ class _Run:
 class _Relaxer:
     """Keeps the device busy: structures that are done leave, waiting ones enter."""
 
-    def __init__(self, model: CrystalModel, task: _Task) -> None:
-        self.model, self.task = model, task
+    def __init__(self, model: CrystalModel, task: _Task, ways: Trajectories | None) -> None:
+        self.model, self.task, self.ways = model, task, ways
         self.budget = budget_of(model.device)
         self.waiting: deque[_Run] = deque()
         self.running: list[_Run] = []
@@ -238,7 +218,10 @@ class _Relaxer:
             done = [(self.running[arrival.number], arrival) for arrival in arrivals]
             for run, arrival in done:
                 self.running.remove(run)
-                yield run.number, run.result(arrival)
+                relaxed = run.result(arrival)
+                if self.ways:
+                    self.ways.write(run.number, run.start, relaxed, run.walker.way or [])
+                yield run.number, relaxed
 
     def _admit(self, stream: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Relaxed]]:
         """Fill the batch; yield the failures of those that cannot even start."""
@@ -251,7 +234,11 @@ class _Relaxer:
                 if number is None:
                     return
                 try:
+                    if self.ways and (known := self.ways.finished(number, structure)):
+                        yield number, known
+                        continue
                     run = _Run(number, structure, self.model, self.task)
+                    run.walker.way = [] if self.ways else None
                 except CrystalformerError as error:
                     yield number, Relaxed(atoms=None, error=_told(error))
                     continue

@@ -42,7 +42,7 @@ VERBS = {
     "predict": ["STRUCTURES", "--model", "--property", "--out", "--device"],
     "relax": [
         *["STRUCTURES", "--model", "--fmax", "--steps", "--fixed-cell", "--cell"],
-        *["--keep-symmetry", "--optimiser", "--dispersion", "--out", "--device"],
+        *["--keep-symmetry", "--optimiser", "--dispersion", "--out", "--trajectories", "--device"],
     ],
     "screen": [
         *["CANDIDATES", "--out", "--where", "--hull", "--keep", "--model", "--property-model"],

@@ -1,5 +1,6 @@
 """``crystalformer relax``: structures to where forces and stress vanish."""
 
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,12 +14,15 @@ from ase_crystalformer.cli.outputs import STRUCTURES, results
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from ase_crystalformer.structure_files import NamedStructure
+
 EXAMPLE = """\b
 Example:
   crystalformer relax candidates/*.cif --fmax 0.1 -o relaxed.extxyz > summary.csv
   crystalformer relax slab.xyz --fixed-cell --steps 200
   crystalformer relax candidates.extxyz --keep-symmetry --optimiser lbfgs
   crystalformer relax layered/*.cif --dispersion d3bj
+  crystalformer relax candidates/*.cif --trajectories ways
 """
 
 AT_ONCE = 512
@@ -79,13 +83,22 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FILE", help="Extended XYZ of what was relaxed.")
     ] = Path("relaxed.extxyz"),
+    trajectories: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            file_okay=False,
+            help="Keep every step, one ASE trajectory per structure; what is there is not redone.",
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Relax atoms and cells of many structures.
 
     Writes structures with energy, forces and stress to a file, and a summary to standard output:
     CSV, one row per structure in their order. A structure that did not converge is written as it
-    was after the last step; one that failed is not.
+    was after the last step; one that failed is not. With --trajectories, the same command goes on
+    where it was cut off.
     """
     from ase_crystalformer.pretrained import load_model
     from ase_crystalformer.relaxation import relax as relax_all
@@ -105,6 +118,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
                 optimiser=optimiser,
                 device=device,
                 dispersion=dispersion,
+                trajectory=trajectories and _paths(trajectories, found, job.done),
                 progress=sys.stderr.isatty(),
             )
             rows = job.rows(_summary(relaxed), found)
@@ -114,6 +128,12 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     if restless:
         typer.echo(f"{restless} of {job.done} did not converge in {steps} steps.", err=True)
     job.end()
+
+
+def _paths(folder: Path, found: "list[NamedStructure]", before: int) -> list[Path]:
+    """Name trajectories after the number and the name of their structures."""
+    names = (re.sub(r"[^\w.#+-]+", "_", item.name.rpartition("/")[2]) for item in found)
+    return [folder / f"{before + n:06d}_{name}.traj" for n, name in enumerate(names)]
 
 
 def _summary(relaxed: list[Any]) -> "DataFrame":

@@ -1,0 +1,153 @@
+"""Relaxations as trajectories of ASE: one whole file per structure, which is not made twice."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from ase_crystalformer.quantities import UNCERTAINTIES, Quantities, Results
+from ase_crystalformer.relaxed import Relaxed
+from ase_crystalformer.structures import as_crystal, to_atoms
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+SUFFIX = ".traj"
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a structure was on its way.
+
+    Attributes:
+        positions: Å.
+        cell: Å.
+        known: Energy, forces and stress there.
+    """
+
+    positions: Float[ndarray, "atoms 3"]
+    cell: Float[ndarray, "3 3"]
+    known: Quantities
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Where the trajectories of a stream of structures are.
+
+    Attributes:
+        paths: A folder, in which files are called by the number of the structure; or one file per
+            structure.
+        settings: What decides a way, as plain values. A file says them, and is made anew under
+            others.
+    """
+
+    paths: Path | Sequence[Path]
+    settings: dict[str, Any]
+
+    def path(self, number: int) -> Path:
+        """Name the file of a structure."""
+        if isinstance(self.paths, Path):
+            return self.paths / f"{number:06d}{SUFFIX}"
+        return Path(self.paths[number])
+
+    def finished(self, number: int, structure: Any) -> Relaxed | None:
+        """Read how a structure fared; ``None`` if it was not relaxed from there in this way."""
+        from ase.io.trajectory import Trajectory
+
+        path = self.path(number)
+        if not path.is_file():
+            return None
+        try:
+            with Trajectory(path) as frames:
+                last, told = frames[-1], frames.description or {}
+        except Exception:  # of whatever reads it: then it is no trajectory
+            return None
+        if told.get("of") != self._mark(structure) or told["error"]:
+            return None
+        return _at_the_end(structure, last, told)
+
+    def write(self, number: int, structure: Any, relaxed: Relaxed, way: Sequence[Place]) -> None:
+        """Write the way of a structure; the file appears complete or not at all.
+
+        Args:
+            number: Of the structure.
+            structure: Where it came in.
+            relaxed: How it fared.
+            way: Where it was, from the first place to the last.
+        """
+        from ase.io.trajectory import Trajectory
+
+        if relaxed.atoms is None or not way:
+            return
+        path = self.path(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        with Trajectory(partial, "w") as file:
+            file.set_description({"of": self._mark(structure), **_told(relaxed)})
+            for place in way:
+                file.write(_frame(relaxed.atoms, place.positions, place.cell, place.known))
+        partial.replace(path)
+
+    def _mark(self, structure: Any) -> str:
+        """Tell apart starts and settings."""
+        crystal = as_crystal(structure)
+        total = hashlib.sha256(repr(sorted(self.settings.items())).encode())
+        for part in (crystal.species, crystal.positions, crystal.cell, crystal.periodic):
+            total.update(np.ascontiguousarray(part).tobytes())
+        if constraints := getattr(structure, "constraints", None):
+            total.update(repr([one.todict() for one in constraints]).encode())
+        return total.hexdigest()
+
+
+def _frame(
+    atoms: "Atoms",
+    positions: Float[ndarray, "atoms 3"],
+    cell: Float[ndarray, "3 3"],
+    known: Quantities,
+) -> "Atoms":
+    """Put atoms somewhere, with what is known of them there."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    frame = atoms.copy()
+    vectors = frame.cell.array.copy()
+    vectors[frame.pbc] = cell[frame.pbc]
+    frame.set_cell(vectors, apply_constraint=False)
+    frame.set_positions(positions, apply_constraint=False)
+    results = Results(known)
+    frame.calc = SinglePointCalculator(frame, **results)
+    frame.calc.results = Results({**frame.calc.results, **results.uncertainties})
+    return frame
+
+
+def _told(relaxed: Relaxed) -> dict[str, Any]:
+    """What ASE's frames do not say of the end, as plain values."""
+    uncertain = {name: getattr(relaxed, name) for name in UNCERTAINTIES}
+    return {
+        "error": relaxed.error,
+        "fmax": relaxed.fmax,
+        "converged": relaxed.converged,
+        "steps": relaxed.steps,
+        **{name: np.asarray(v).tolist() for name, v in uncertain.items() if v is not None},
+    }
+
+
+def _at_the_end(structure: Any, last: "Atoms", told: dict[str, Any]) -> Relaxed:
+    is_ase = hasattr(structure, "get_atomic_numbers")
+    atoms = structure if is_ase else to_atoms(as_crystal(structure))
+    uncertain = {name: told[name] for name in UNCERTAINTIES if name in told}
+    arrays: dict[str, Any] = {k: np.asarray(v) if np.ndim(v) else v for k, v in uncertain.items()}
+    known = {**last.calc.results, **arrays}
+    return Relaxed(
+        atoms=_frame(atoms, last.positions, last.cell.array, known),
+        energy=float(known["energy"]),
+        fmax=told["fmax"],
+        stress=known.get("stress"),
+        converged=told["converged"],
+        steps=told["steps"],
+        **arrays,
+    )
