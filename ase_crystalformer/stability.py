@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ROUNDING = 1e-8
 """eV/atom. What is no farther from the hull is on it."""
 
+_ANIONS = {"Br", "Cl", "F", "H", "I", "N", "Sb", "Se", "Si", "Te"}
+"""What Materials Project corrects where its oxidation state is negative."""
+
 
 def corrected_entry(
     structure: Any, energy: float, *, name: str | None = None, corrected: bool = True
@@ -236,6 +239,8 @@ def _run_of(crystal: "Structure") -> dict[str, Any]:
 def _correct(entry: "ComputedEntry") -> None:
     from pymatgen.entries.compatibility import CompatibilityError
 
+    if not _ANIONS & entry.composition.chemical_system_set:
+        entry.data.setdefault("oxidation_states", {})  # guessing them takes seconds, for nothing
     with warnings.catch_warnings():
         # Where no oxidation states can be guessed, the most electronegative element is the anion.
         warnings.filterwarnings("ignore", "Failed to guess oxidation states")
