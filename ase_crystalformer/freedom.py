@@ -210,8 +210,11 @@ def _with_symmetry(
     return target, source, block @ free[source]
 
 
-def check_cell_freedom(relax_cell: CellFreedom) -> None:
+def check_cell_freedom(relax_cell: Any) -> None:
     """Refuse what says nothing about a cell.
+
+    Args:
+        relax_cell: A ``CellFreedom``, if it is right.
 
     Raises:
         ValueError: if it is of no such form, or if strains it allows, one after the other, make
@@ -221,7 +224,8 @@ def check_cell_freedom(relax_cell: CellFreedom) -> None:
         return
     if isinstance(relax_cell, str) and relax_cell in {"volume", "shape"}:
         return
-    if isinstance(relax_cell, str) or len(relax_cell) != len(STRAINS):
+    six = isinstance(relax_cell, Sequence | ndarray) and np.shape(relax_cell) == (len(STRAINS),)
+    if isinstance(relax_cell, str) or not six:
         raise ValueError(
             f"relax_cell is {relax_cell!r}; it may be True, False, 'volume', 'shape', or six times "
             "True or False for the strains xx, yy, zz, yz, xz, xy."

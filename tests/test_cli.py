@@ -275,6 +275,13 @@ def test_flags_reach_the_relaxation(folder, monkeypatch):
     assert (folder / "relaxed.extxyz").exists()
 
 
+def test_options_about_the_cell_may_not_contradict_each_other(folder):
+    result = run("relax", "NaCl.cif", "--fixed-cell", "--cell", "volume", code=2)
+    assert "Give one of them" in result.stderr
+    assert not (folder / "relaxed.extxyz").exists()
+    run("relax", "NaCl.cif", "--fixed-cell", "--cell", "none", "--steps", "0")
+
+
 def test_a_relaxation_that_fails_has_a_row_and_no_structure(folder):
     result = run("relax", "broken.cif", "W.cif", "POSCAR", "--steps", "1", code=1)
     table = printed(result, folder)

@@ -23,7 +23,7 @@ from factories import tiny_potential
 from ase_crystalformer import CrystalformerCalculator, relax
 from ase_crystalformer.errors import UnknownName
 from ase_crystalformer.fire import Fire
-from ase_crystalformer.freedom import Freedom, FreedomBatch
+from ase_crystalformer.freedom import Freedom, FreedomBatch, check_cell_freedom
 from ase_crystalformer.lbfgs import Lbfgs
 
 EXACT = {"dtype": "float64", "progress": False}
@@ -114,6 +114,12 @@ def test_a_volume_or_a_shape_alone_is_relaxed(model, rutile):
 def test_strains_nobody_knows_are_refused(model, fcc, relax_cell, said):
     with pytest.raises(ValueError, match=said):
         relax(fcc, model=model, relax_cell=relax_cell, progress=False)
+
+
+@pytest.mark.parametrize("relax_cell", [None, 1, np.eye(6)])
+def test_what_says_nothing_about_a_cell_is_refused(relax_cell):
+    with pytest.raises(ValueError, match="it may be True, False, 'volume'"):
+        check_cell_freedom(relax_cell)
 
 
 # ------------------------------------------------------------------ symmetry

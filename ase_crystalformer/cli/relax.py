@@ -68,8 +68,12 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     ] = 500,
     fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Move atoms alone.")] = False,
     cell: Annotated[
-        Cell, typer.Option(help="What of the cell may change, the atoms always moving.")
-    ] = Cell.all,
+        Cell | None,
+        typer.Option(
+            help="What of the cell may change, the atoms always moving. All if left out.",
+            show_default=False,
+        ),
+    ] = None,
     keep_symmetry: Annotated[
         bool, typer.Option("--keep-symmetry", help="Keep the space group found within 0.01 Å.")
     ] = False,
@@ -103,6 +107,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     from ase_crystalformer.pretrained import load_model
     from ase_crystalformer.relaxation import relax as relax_all
 
+    relax_cell = _freedom(fixed_cell, cell)
     potential = load_model(model, device=device)
     job = Job(structures, bar=False)  # each call of the library has its own, which moves more often
     restless = 0
@@ -113,7 +118,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
                 model=potential,
                 fmax=fmax,
                 steps=steps,
-                relax_cell=False if fixed_cell else FREEDOM[cell],
+                relax_cell=relax_cell,
                 keep_symmetry=keep_symmetry,
                 optimiser=optimiser,
                 device=device,
@@ -128,6 +133,19 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     if restless:
         typer.echo(f"{restless} of {job.done} did not converge in {steps} steps.", err=True)
     job.end()
+
+
+def _freedom(fixed_cell: bool, cell: Cell | None) -> bool | str:
+    """What of the cell may change, from the two options that say so.
+
+    Raises:
+        typer.BadParameter: They contradict each other.
+    """
+    if fixed_cell and cell not in (None, Cell.none):
+        raise typer.BadParameter(
+            f"--fixed-cell moves atoms alone, and --cell {cell} changes the cell. Give one of them."
+        )
+    return False if fixed_cell else FREEDOM[cell or Cell.all]
 
 
 def _paths(folder: Path, found: "list[NamedStructure]", before: int) -> list[Path]:
