@@ -1,5 +1,8 @@
 """Molecular dynamics and barriers beside what is known of them."""
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms, units
@@ -8,6 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.io import read, write
+from packaging.requirements import Requirement
 from programs_run import program, run
 
 from ase_crystalformer import CrystalformerError
@@ -47,6 +51,15 @@ class Balloon(Calculator):
         forces = np.zeros((len(atoms), 3))
         energy = modulus * rest * swollen**2 / 2
         self.results = {"energy": energy, "forces": forces, "stress": stress}
+
+
+def test_every_ase_that_may_be_installed_has_the_integrator():
+    """LangevinBAOAB came with ASE 3.27."""
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    told = map(Requirement, tomllib.loads(project)["project"]["dependencies"])
+    [allowed] = [one.specifier for one in told if one.name == "ase"]
+    assert allowed.contains("3.27.0")
+    assert not allowed.contains("3.26.0")
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "nvt", "npt"])

@@ -33,7 +33,8 @@ Where = Annotated[
     str | None,
     typer.Option(
         metavar="CONDITION",
-        help="What to select, on the columns of the table, as in pandas.",
+        help="What to select, on the columns of the table, as in pandas. A missing value fulfils "
+        "nothing, not even != or not; COLUMN.isna() asks for it.",
         show_default=False,
     ),
 ]

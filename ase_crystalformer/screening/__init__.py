@@ -54,10 +54,11 @@ def screen(  # noqa: PLR0913  everything a screening may be told
     Args:
         candidates: Files, folders or glob patterns, as of the command line.
         out: A folder. Gets ``candidates.parquet`` (one row per candidate, whatever became of it),
-            ``selected.csv``, ``selected.extxyz`` (or ``.db``), ``failures.csv``, ``report.html``,
-            ``report.png``, and the store ``screening.db``.
+            ``selected.csv``, ``selected.extxyz`` (or ``.db``, not both), ``failures.csv``,
+            ``report.html``, ``report.png``, and the store ``screening.db``.
         where: A condition on the columns of the table, e.g. ``"band_gap > 1 and converged"``, as of
-            ``pandas.eval``. Where a number is missing it does not hold.
+            ``pandas.eval``. It is true of no row that lacks a value it turns on, not with ``!=`` or
+            ``not`` either; ``band_gap.isna()`` asks for those.
         hull: Known phases: a JSON list of pymatgen entries, a CSV table with ``formula`` and
             ``energy_per_atom`` (eV/atom, taken as it is), structures, which are relaxed with the
             same potential, or ``"known"``: the stable ones of Materials Project that come with the

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ase_crystalformer.screening.conditions import Condition
 from ase_crystalformer.screening.report import MOST_COLUMNS, Findings, write_report
 from ase_crystalformer.screening.store import Store
-from ase_crystalformer.screening.table import Condition, Table, write_parquet
+from ase_crystalformer.screening.table import Table, write_parquet
 
 if TYPE_CHECKING:
     from ase import Atoms
     from pandas import DataFrame
+
+FORMATS = ("extxyz", "db")
+"""Of the selected structures."""
 
 MOST_REASONS = 20
 """Kinds of failures that the report tells."""
@@ -58,6 +62,8 @@ def write_outputs(
     best, numbers = _selected(folder, table, condition)
     _write_csv(folder / "selected.csv", best)
     _write_structures(folder / f"selected.{structures}", store, numbers, best)
+    for other in set(FORMATS) - {structures}:  # of an earlier call, whose selection may differ
+        (folder / f"selected.{other}").unlink(missing_ok=True)
     failures = list(_failures(store))
     _write_failures(folder / "failures.csv", failures)
     counts = _counts(table, len(best))

@@ -13,9 +13,10 @@ from ase_crystalformer.errors import BadRecipe, unknown_name
 from ase_crystalformer.model_file import read_card
 from ase_crystalformer.pretrained import WEIGHTS, describe, find_model
 from ase_crystalformer.screening.cluster import workers
+from ase_crystalformer.screening.conditions import Condition
 from ase_crystalformer.screening.duplicates import find_duplicates
 from ase_crystalformer.screening.intake import Intake, read_candidates
-from ase_crystalformer.screening.outputs import Screened, write_outputs
+from ase_crystalformer.screening.outputs import FORMATS, Screened, write_outputs
 from ase_crystalformer.screening.references import (
     entry_of,
     hold_against,
@@ -24,7 +25,7 @@ from ase_crystalformer.screening.references import (
 )
 from ase_crystalformer.screening.settings import Settings, digest, hold_to
 from ase_crystalformer.screening.store import Result, Store
-from ase_crystalformer.screening.table import Condition, Table, check_parquet
+from ase_crystalformer.screening.table import Table, check_parquet
 from ase_crystalformer.screening.work import Numbered, Order, carry_out
 from ase_crystalformer.structure_files import expand, read_structures
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from pymatgen.entries.computed_entries import ComputedEntry
 
 STORE = "screening.db"
-
-FORMATS = ("extxyz", "db")
 
 KNOWN = "known"
 """What the phases are called that come with the package."""

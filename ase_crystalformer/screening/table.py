@@ -1,11 +1,10 @@
-"""All candidates in one table, and the conditions that select from it."""
+"""All candidates in one table."""
 
-import ast
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ase_crystalformer.errors import BadRecipe, MissingExtra, unknown_name
+from ase_crystalformer.errors import MissingExtra
 from ase_crystalformer.screening.store import Store
 
 if TYPE_CHECKING:
@@ -34,9 +33,6 @@ ALWAYS = (
     *("unrelaxed_formation_energy_per_atom", "converged", "steps", "energy", "energy_per_atom"),
     *("fmax", "volume_per_atom"),
 )
-ROW_BY_ROW = ("str", "isin", "isna", "isnull", "notna", "notnull", "between", "abs")
-"""What a condition may call of a column; others, such as a mean, would depend on its chunk."""
-
 CALIBRATED = ("energy_uncertainty_per_atom", "novelty")
 HULL = ("e_above_hull", "hull_formation_energy_per_atom", "decomposes_to")
 
@@ -94,77 +90,6 @@ class Table:
                 break
             row |= result.told | {"outcome": result.outcome, "stage": stage.partition(" ")[0]}
         return row
-
-
-class Condition:
-    """A condition on the columns of a table, such as ``band_gap > 1 and e_above_hull < 0.05``.
-
-    Args:
-        text: An expression of ``pandas.eval`` about one row; ``None`` for no condition.
-        table: What it is about.
-
-    Raises:
-        UnknownName: A column of that name does not exist.
-        BadRecipe: It is no condition.
-    """
-
-    def __init__(self, text: str | None, table: Table) -> None:
-        self.text = text
-        if text is not None:
-            self._try(text, table)
-
-    def holds(self, frame: "DataFrame") -> "DataFrame":
-        """Keep the rows for which it is true; where a number is missing, it is not."""
-        if self.text is None:
-            return frame
-        kept = frame.eval(self.text, engine="python", local_dict={}, global_dict={})
-        return frame[kept.fillna(False).astype(bool)]
-
-    def _try(self, text: str, table: Table) -> None:
-        from pandas import Series
-        from pandas.api.types import is_bool_dtype
-        from pandas.errors import UndefinedVariableError
-
-        _refuse_others(text)
-        row: dict[str, Any] = dict.fromkeys(table.columns, 1) | dict.fromkeys(TEXTS, "")
-        sample = table.frame([row | dict.fromkeys(FLAGS, True)])
-        try:
-            found = sample.eval(text, engine="python", local_dict={}, global_dict={})
-        except UndefinedVariableError as error:
-            name = str(error).split("'")[1]
-            if name in HULL:
-                raise BadRecipe(f"{name} needs known phases: name some with hull.") from error
-            if name in CALIBRATED:
-                raise BadRecipe(f"{name} needs a calibrated potential; this one is not.") from error
-            raise unknown_name("column", name, table.columns) from error
-        except Exception as error:  # pandas raises whatever Python's parser and operators do
-            raise BadRecipe(
-                f"{text!r} is no condition ({type(error).__name__}: {error})."
-            ) from error
-        if not (isinstance(found, Series) and is_bool_dtype(found.dtype)):
-            raise BadRecipe(
-                f"{text!r} is no condition: it is neither true nor false of a candidate."
-            )
-
-
-def _refuse_others(text: str) -> None:
-    """Refuse what is about more than one candidate, or does anything.
-
-    Raises:
-        BadRecipe: A method is asked for that is not of one row.
-    """
-    try:
-        tree = ast.parse(text.replace("`", "").replace("@", "").strip(), mode="eval")
-    except SyntaxError:
-        return  # pandas tells it better
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Attribute) or node.attr in ROW_BY_ROW:
-            continue
-        if not (isinstance(node.value, ast.Attribute) and node.value.attr == "str"):
-            raise BadRecipe(
-                f"{text!r} takes .{node.attr} of a column. A condition is about one candidate; it "
-                f"may take {', '.join(f'.{name}' for name in ROW_BY_ROW)}."
-            )
 
 
 def _kind(name: str) -> str:
