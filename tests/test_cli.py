@@ -56,6 +56,10 @@ VERBS = {
         *["MODEL", "DATASET", "--split", "--data", "--count", "--seed", "--set", "--out"],
         "--device",
     ],
+    "contribute": [
+        *["RUNS", "--to", "--out", "--name", "--authors", "--url", "--email", "--notes"],
+        *["--benchmark", "--device"],
+    ],
     "models": ["NAME"],
 }
 

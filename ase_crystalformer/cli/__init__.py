@@ -7,6 +7,7 @@ import typer
 
 from ase_crystalformer.cli import (
     calibrate,
+    contribute,
     distill,
     evaluate,
     featurize,
@@ -40,6 +41,7 @@ app.command(epilog=finetune.EXAMPLE)(finetune.finetune)
 app.command(epilog=distill.EXAMPLE)(distill.distill)
 app.command(epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command(epilog=contribute.EXAMPLE)(contribute.contribute)
 app.command(epilog=models.EXAMPLE)(models.models)
 
 

@@ -1,0 +1,175 @@
+"""Records of MatBench v0.1: five folds of a task, as the package ``matbench`` 0.6 writes them.
+
+Source: A. Dunn et al., npj Computational Materials 6, 138 (2020); https://matbench.materialsproject.org.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from ase_crystalformer.errors import BadRecipe, MissingData, unknown_name
+
+BENCHMARK = "matbench_v0.1"
+VERSION = "0.6"
+FOLDS = 5
+SEED = 18012019
+SMALLEST_LABEL = 1e-5
+"""Smaller labels are left out of relative errors."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of MatBench that takes structures and asks for a number.
+
+    Attributes:
+        rows: How many there are.
+        label: What this package calls the property.
+        log10: Whether its decimal logarithm is asked for.
+    """
+
+    rows: int
+    label: str
+    log10: bool = False
+
+
+TASKS = {
+    "matbench_dielectric": Task(4764, "refractive_index"),
+    "matbench_jdft2d": Task(636, "exfoliation_energy"),
+    "matbench_log_gvrh": Task(10987, "shear_modulus", log10=True),
+    "matbench_log_kvrh": Task(10987, "bulk_modulus", log10=True),
+    "matbench_mp_e_form": Task(132752, "formation_energy_per_atom"),
+    "matbench_mp_gap": Task(106113, "band_gap"),
+    "matbench_perovskites": Task(18928, "formation_energy_per_cell"),
+    "matbench_phonons": Task(1265, "last_phonon_peak"),
+}
+
+
+def row_name(task: str, number: int) -> str:
+    """Name a row of a task as MatBench does; the first is 1."""
+    prefix = task.replace("matbench", "mb").replace("_", "-")
+    return f"{prefix}-{number:0{len(str(_known(task).rows))}d}"
+
+
+def fold_rows(task: str, fold: int) -> list[str]:
+    """Name the rows that a fold of a task tests, in MatBench's order."""
+    from sklearn.model_selection import KFold
+
+    cut = KFold(FOLDS, shuffle=True, random_state=SEED).split(np.zeros(_known(task).rows))
+    return [row_name(task, int(number) + 1) for number in list(cut)[fold][1]]
+
+
+def fold_result(
+    task: str,
+    fold: int,
+    predicted: Mapping[str, float],
+    labels: Mapping[str, float],
+    parameters: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write down one fold.
+
+    Args:
+        task: A key of ``TASKS``.
+        fold: 0 to 4.
+        predicted: Value of every row of the fold, by its name, in the unit of the task.
+        labels: The true ones.
+        parameters: Whatever describes the model; plain values.
+
+    Raises:
+        UnknownName: There is no such task.
+        MissingData: Rows of the fold are missing, or others are there: such a record is refused.
+        BadRecipe: A prediction is no number.
+    """
+    rows = fold_rows(task, fold)
+    missing, strange = set(rows) - set(predicted), set(predicted) - set(rows)
+    if missing or strange:
+        raise MissingData(
+            f"Fold {fold} of {task} has {len(rows):,} rows. Predictions lack {_some(missing)}, and "
+            f"have {_some(strange)} too many. MatBench takes whole folds only."
+        )
+    data = {row: float(predicted[row]) for row in rows}
+    if lost := [row for row, value in data.items() if not isfinite(value)]:
+        raise BadRecipe(f"Predictions of {_some(lost)} are no numbers. Train the fold again.")
+    truth = np.array([labels[row] for row in rows])
+    return {
+        "data": data,
+        "parameters": dict(parameters),
+        "scores": scores(truth, np.array(list(data.values()))),
+        "uncertainty": None,
+    }
+
+
+def scores(labels: Any, predicted: Any) -> dict[str, float]:
+    """Compare predictions with labels as MatBench does; ``mape`` is a share, not per cent."""
+    error = np.abs(np.asarray(predicted) - np.asarray(labels))
+    large = np.abs(labels) > SMALLEST_LABEL
+    return {
+        "mae": float(error.mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "mape": float((error[large] / np.abs(labels)[large]).mean()),
+        "max_error": float(error.max()),
+    }
+
+
+def record(
+    results: Mapping[str, Mapping[int, dict[str, Any]]],
+    about: Mapping[str, Any],
+    when: datetime | None = None,
+) -> dict[str, Any]:
+    """Join the folds of tasks into a record, signed.
+
+    Args:
+        results: Of every task, its five folds by number.
+        about: What to say of the algorithm; plain values.
+        when: Time of the record; now.
+
+    Raises:
+        MissingData: A task lacks folds.
+    """
+    for task, folds in results.items():
+        if lacking := sorted(set(range(FOLDS)) - set(folds)):
+            raise MissingData(f"{task} lacks folds {lacking}. A record holds all five of a task.")
+    told = {
+        "@module": "matbench.bench",
+        "@class": "MatbenchBenchmark",
+        "version": VERSION,
+        "tasks": {task: _task(task, folds) for task, folds in results.items()},
+        "user_metadata": dict(about),
+        "benchmark_name": BENCHMARK,
+        "datestamp": (when or datetime.now(UTC)).strftime("%Y.%m.%d %H:%M.%S"),
+    }
+    return {**told, "hash": signature(told)}
+
+
+def _task(task: str, folds: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "@module": "matbench.task",
+        "@class": "MatbenchTask",
+        "benchmark_name": BENCHMARK,
+        "dataset_name": task,
+        "results": {f"fold_{fold}": folds[fold] for fold in range(FOLDS)},
+    }
+
+
+def signature(told: Mapping[str, Any]) -> str:
+    """Hash a record without its hash: JSON with sorted keys, SHA-256."""
+    rest = {key: value for key, value in told.items() if key != "hash"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _known(task: str) -> Task:
+    if task not in TASKS:
+        raise unknown_name("task of MatBench that asks for a number", task, TASKS)
+    return TASKS[task]
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    if not shown:
+        return "none"
+    return f"{len(shown):,} ({', '.join(shown[:3])}{', …' if len(shown) > 3 else ''})"
