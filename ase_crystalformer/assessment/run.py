@@ -246,9 +246,12 @@ def _summed_up(
         "statistics": [asdict(one) for one in statistics],
     }
     text = json.dumps(told, indent=1, ensure_ascii=False, default=str)
-    (out / SUMMARY).write_text(text + "\n", encoding="utf-8")
+    partial = out / ".partial"
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(out / SUMMARY)
     figure = Figure(figsize=(12, 4), layout="constrained")
     if rows:
         benchmark.draw(figure, list(rows.values()))
-    figure.savefig(out / PLOT, dpi=130)
+    figure.savefig(partial, dpi=130, format="png")
+    partial.replace(out / PLOT)
     return Report(statistics=statistics, rows=rows, failed=failed)
