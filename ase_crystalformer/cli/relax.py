@@ -44,6 +44,21 @@ FREEDOM: dict[Cell, bool | str] = {
     Cell.none: False,
 }
 
+CellOption = Annotated[
+    Cell | None,
+    typer.Option(
+        help="What of the cell may change, the atoms always moving. All if left out.",
+        show_default=False,
+    ),
+]
+Trajectories = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        file_okay=False,
+        help="Keep every step, one ASE trajectory per structure; what is there is not redone.",
+    ),
+]
 
 UNITS = {
     "energy": "eV",
@@ -67,13 +82,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
         int, typer.Option(min=0, metavar="NUMBER", help="Steps after which to give up.")
     ] = 500,
     fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="Move atoms alone.")] = False,
-    cell: Annotated[
-        Cell | None,
-        typer.Option(
-            help="What of the cell may change, the atoms always moving. All if left out.",
-            show_default=False,
-        ),
-    ] = None,
+    cell: CellOption = None,
     keep_symmetry: Annotated[
         bool, typer.Option("--keep-symmetry", help="Keep the space group found within 0.01 Å.")
     ] = False,
@@ -87,14 +96,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FILE", help="Extended XYZ of what was relaxed.")
     ] = Path("relaxed.extxyz"),
-    trajectories: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            file_okay=False,
-            help="Keep every step, one ASE trajectory per structure; what is there is not redone.",
-        ),
-    ] = None,
+    trajectories: Trajectories = None,
     device: Device = "auto",
 ) -> None:
     """Relax atoms and cells of many structures.
