@@ -80,9 +80,10 @@ class ConvexHull:
     Args:
         entries: Known phases: pymatgen entries, all on one scale, e.g. of ``corrected_entry``; or
             the path of a file of them (see ``read_entries``).
-        known_phases: Add the phases that come with the package: those stable among 44,000 crystals
-            of Materials Project, about two thirds of what it held in 2018. Where a stable phase is
-            missing, energies above the hull are too low.
+        known_phases: Add the phases that come with the package: those stable among some 41,000
+            crystals of Materials Project, three fifths of what it held in 2018, on its scale of
+            2020; so corrected energies go with them. Where a stable phase is missing, energies
+            above the hull are too low. ``data/known_phases.md`` says what is there.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\b
 Example:
   crystalformer screen candidates/ -o out --keep 20% --where "1 < band_gap"
-  crystalformer screen all.xyz -o out --hull mp.json --where "e_above_hull < 0.1"
+  crystalformer screen all.xyz -o out --hull known --where "e_above_hull < 0.1"
   crystalformer screen 'cifs/*.cif' -o out --cluster slurm.toml
 """
 
@@ -43,7 +43,7 @@ Hull = Annotated[
     typer.Option(
         metavar="PHASES",
         help="Known phases: a JSON list of pymatgen entries, a CSV table with formula and "
-        "energy_per_atom (eV/atom), or structures.",
+        "energy_per_atom (eV/atom), structures, or the word known, for those of the package.",
         show_default=False,
     ),
 ]

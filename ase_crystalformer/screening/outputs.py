@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ase_crystalformer.known_phases import CAVEAT, KNOWN
 from ase_crystalformer.screening.conditions import Condition
 from ase_crystalformer.screening.report import MOST_COLUMNS, Findings, write_report
 from ase_crystalformer.screening.store import Store
@@ -77,6 +78,7 @@ def write_outputs(
         top=[(str(formula), _atoms(store, number)) for number, formula in texts],
         failures=dict(Counter(reason for *_, reason in failures).most_common(MOST_REASONS)),
         settings=json.dumps({**store.fact("settings"), "where": condition.text}, indent=1),
+        remarks=CAVEAT if table.stages[-1] == f"hull {KNOWN}" else "",
     )
     write_report(folder, findings)
     return Screened(selected=best, counts=counts, failures=failures, folder=folder)

@@ -27,7 +27,7 @@ tr:nth-child(even) { background: #f3f3f3; } td:first-child, th:first-child { tex
 img { max-width: 100%; } pre { background: #f3f3f3; padding: 1em; overflow-x: auto; }
 </style></head><body>
 <h1>Screening: $title</h1>
-<p>$summary</p>
+<p>$summary</p>$remarks
 <img alt="Counts, distributions, first candidates" src="data:image/png;base64,$picture">
 <h2>Stages</h2>$stages
 <h2>First candidates</h2>$top
@@ -50,6 +50,7 @@ class Findings:
         top: The first of the selected, drawn: name and structure.
         failures: Reason to how often.
         settings: As text.
+        remarks: What to keep in mind of the numbers; nothing if empty.
     """
 
     title: str
@@ -60,6 +61,7 @@ class Findings:
     top: list[tuple[str, "Atoms"]]
     failures: dict[str, int]
     settings: str
+    remarks: str = ""
 
 
 def write_report(folder: Path, found: Findings) -> None:
@@ -74,6 +76,7 @@ def write_report(folder: Path, found: Findings) -> None:
         title=html.escape(found.title),
         summary=f"{found.stages.iloc[0].drop('stage').sum():,} candidates, "
         f"{len(found.selected):,} selected.",
+        remarks=f"<p>{html.escape(found.remarks)}</p>" if found.remarks else "",
         picture=base64.b64encode(buffer.getvalue()).decode(),
         stages=found.stages.to_html(index=False, border=0),
         top=shown.to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="–"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tqdm.auto import tqdm
 
 from ase_crystalformer.errors import BadRecipe, unknown_name
+from ase_crystalformer.known_phases import KNOWN
 from ase_crystalformer.model_file import read_card
 from ase_crystalformer.pretrained import WEIGHTS, describe, find_model
 from ase_crystalformer.screening.cluster import workers
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from pymatgen.entries.computed_entries import ComputedEntry
 
 STORE = "screening.db"
-
-KNOWN = "known"
-"""What the phases are called that come with the package."""
 
 FORMATION = "formation_energy_per_atom"
 
