@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ase_crystalformer.encoders.base import AtomFeatures, Encoder
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.repulsion import short_range
+from ase_crystalformer.repulsion import repulsion
 from ase_crystalformer.targets import Target
 
 
@@ -91,20 +91,10 @@ class EnergyResult:
     uncertainty: Uncertainty | None = None
 
 
-#: Energy of an atom that overlaps wholly with another, beyond its reference, eV. Tungsten, bound
-#: the strongest of all elements, is bound by 8.9.
-UNBOUND = 10.0
-
-
 class EnergyHead(nn.Module):
     r"""Energy as a sum over atoms: element reference + network + short-range repulsion.
 
-    .. math::
-        E = \sum_i (e_{Z_i} + s\, a_i\, \epsilon_i + (1 - a_i)\, u)
-            + \tfrac12 \sum_{ij} V_{\rm ZBL}(r_{ij})
-
-    The network has no say, :math:`a_i = 0`, where atoms overlap as they never do in training; then
-    they are worth the energy :math:`u`, more than any bond gives, so that none is gained by it.
+    .. math:: E = \sum_i (e_{Z_i} + s\, \epsilon_i) + \tfrac12 \sum_{ij} V_{\rm ZBL}(r_{ij})
 
     The references :math:`e_Z` fix the energy scale: whose code and pseudopotentials set its zero.
 
@@ -125,9 +115,7 @@ class EnergyHead(nn.Module):
     def interaction(self, features: AtomFeatures, graph: CrystalGraph) -> Float[Tensor, " atoms"]:
         """Energy of every atom beyond its reference, eV."""
         learned = self.scale * self.tower(features.invariant)[:, 0]
-        ends = (graph.species, graph.receiver, graph.sender)
-        repelled, apart = short_range(graph.vector, *ends)
-        return apart * learned + (1 - apart) * UNBOUND + repelled
+        return learned + repulsion(graph.vector, graph.species, graph.receiver, graph.sender)
 
     def references(self, graph: CrystalGraph) -> Float[Tensor, " atoms"]:
         """Reference energy of every atom in float64, eV."""

@@ -29,28 +29,20 @@ COVALENT_RADII = torch.tensor(
 )
 
 
-#: Distances in covalent radii between which atoms overlap ever more: from nothing to wholly.
-APART, MERGED = 0.58, 0.4
-
-
-def short_range(
+def repulsion(
     vector: Float[Tensor, "edges 3"],
     species: Int[Tensor, " atoms"],
     receiver: Int[Tensor, " edges"],
     sender: Int[Tensor, " edges"],
-) -> tuple[Float[Tensor, " atoms"], Float[Tensor, " atoms"]]:
-    r"""Repel nuclei, and tell how much of an atom overlaps with no other.
-
-    Half the screened Coulomb energy of its closest pairs, eV, goes to every atom:
+) -> Float[Tensor, " atoms"]:
+    r"""Give every atom half the screened Coulomb energy of its closest pairs, eV.
 
     .. math::
         V_{ij}(r) = \frac{e^2}{4\pi\varepsilon_0} \frac{Z_i Z_j}{r}\,
                     \phi(r / a_{ij})\, f(r / R_{ij}), \quad
         a_{ij} = \frac{0.8854\, a_0}{Z_i^{0.23} + Z_j^{0.23}}
 
-    The envelope :math:`f` ends it at the sum :math:`R_{ij}` of the covalent radii, so that bonds
-    feel it little. The second result falls smoothly from one to zero as the closest neighbours of
-    an atom come from 0.58 to 0.4 of that sum, where no crystal is and nothing can be learned.
+    The envelope :math:`f` ends it at the sum of the covalent radii, so that bonds feel it little.
 
     Source: Ziegler, Biersack, Littmark, "The Stopping and Range of Ions in Solids", 1985.
     """
@@ -59,24 +51,10 @@ def short_range(
     reach = radii[pair_i] + radii[pair_j]
     squared = (vector * vector).sum(-1)
     near = torch.nonzero(squared < reach * reach)[:, 0]
-    pair_i, pair_j, reach, receiver = pair_i[near], pair_j[near], reach[near], receiver[near]
+    pair_i, pair_j, reach = pair_i[near], pair_j[near], reach[near]
     distance = norm(vector[near])
     charge_i, charge_j = pair_i.to(vector), pair_j.to(vector)
     scaled = distance * (charge_i**0.23 + charge_j**0.23) / SCREENING
     screening = torch.stack([weight * torch.exp(-rate * scaled) for weight, rate in TERMS]).sum(0)
-    ratio = distance / reach
-    energy = COULOMB * charge_i * charge_j / distance * screening * envelope(ratio, 1.0)
-    merged = envelope((ratio - MERGED).clamp(min=0), APART - MERGED)
-    nothing = vector.new_zeros(species.shape[0])
-    apart = (1 - nothing.index_add(0, receiver, merged)).clamp(min=0)
-    return nothing.index_add(0, receiver, energy / 2), apart * apart * apart
-
-
-def repulsion(
-    vector: Float[Tensor, "edges 3"],
-    species: Int[Tensor, " atoms"],
-    receiver: Int[Tensor, " edges"],
-    sender: Int[Tensor, " edges"],
-) -> Float[Tensor, " atoms"]:
-    """Give every atom half the screened Coulomb energy of its closest pairs, eV."""
-    return short_range(vector, species, receiver, sender)[0]
+    energy = COULOMB * charge_i * charge_j / distance * screening * envelope(distance / reach, 1.0)
+    return vector.new_zeros(species.shape[0]).index_add(0, receiver[near], energy / 2)
