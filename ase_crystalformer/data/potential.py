@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ase_crystalformer.data.close_pairs import close_pairs
 from ase_crystalformer.data.compressed import compressed
 from ase_crystalformer.data.crystals import LabelledCrystal, Labels, Split
 from ase_crystalformer.data.duplicates import Duplicates
@@ -46,12 +47,16 @@ def potential(
     Args:
         data_dir: Folder with the data sets.
         seed: Chooses what is held out where the source has no split.
-        largest_force: Frames with a larger force component are left out, eV/Å.
+        largest_force: Frames of others with a larger force component are left out, eV/Å.
     """
+    kinds: set[int] = set()
     for crystal in _every(data_dir, seed):
         forces = crystal.labels.get("forces")
         if forces is None or np.abs(forces).max() <= largest_force:
             yield crystal
+        if crystal.source == "mp_labelled" and crystal.split == "train":
+            kinds.update(crystal.species.tolist())
+    yield from close_pairs(sorted(kinds), seed)
 
 
 def _every(data_dir: Path | str, seed: int) -> Iterator[LabelledCrystal]:

@@ -31,8 +31,10 @@ SEED = 20261121
 #: How many frames of each source, and of how many atoms at most.
 QUOTAS: dict[str, tuple[int, int]] = {
     "mp_labelled": (800, 12),
+    "elements": (100, 12),
     "isolated_atoms": (100, 1),
-    "mp_perturbed_sevennet": (1500, 12),
+    "mp_near_rest": (600, 12),
+    "mp_perturbed_sevennet": (1200, 12),
     "mp_perturbed_chgnet": (400, 10),
     "compressed": (200, 8),
     "eos_vasp_pbe": (300, 8),
@@ -43,6 +45,9 @@ QUOTAS: dict[str, tuple[int, int]] = {
     "polymlp_fe": (20, 32),
     "polymlp_srtio3": (12, 40),
 }
+
+#: Sources of which the mixture holds copies.
+COPIED = ("elements", "isolated_atoms")
 
 #: The source whose elements the potential has energies of; frames of others are left out.
 KNOWN = "mp_labelled"
@@ -104,7 +109,7 @@ def choose(crystals: Iterable[LabelledCrystal], seed: int = SEED) -> list[Labell
     chosen = []
     for number, (source, pool) in enumerate(pools.items()):
         singled = [crystal for crystal in pool if known.issuperset(crystal.species.tolist())]
-        if source == "isolated_atoms":  # of which the mixture holds copies
+        if source in COPIED:
             singled = [crystal for crystal in singled if crystal.id.endswith("/0")]
         weight = _rarity(singled)
         noise = np.random.default_rng([seed, number]).gumbel(size=len(singled))
@@ -116,8 +121,10 @@ def choose(crystals: Iterable[LabelledCrystal], seed: int = SEED) -> list[Labell
 def _is_small(crystal: LabelledCrystal) -> bool:
     if crystal.source not in QUOTAS or crystal.atoms > QUOTAS[crystal.source][1]:
         return False
-    labels = crystal.labels
-    return "forces" in labels and float(np.abs(labels["forces"]).max()) <= LARGEST_FORCE
+    forces = crystal.labels.get("forces")
+    if forces is None:
+        return crystal.group == SCALE
+    return bool(np.abs(forces).max() <= LARGEST_FORCE)
 
 
 def _rarity(pool: list[LabelledCrystal]) -> np.ndarray:
@@ -145,7 +152,8 @@ def _text(crystal: LabelledCrystal) -> str:
         return " ".join(f"{value:.{digits}f}".rstrip("0").rstrip(".") for value in flat)
 
     labels = crystal.labels
-    pairs = [f'Lattice="{told(crystal.cell, 4)}"', "Properties=species:S:1:pos:R:3:forces:R:3"]
+    columns = "species:S:1:pos:R:3" + (":forces:R:3" if "forces" in labels else "")
+    pairs = [f'Lattice="{told(crystal.cell, 4)}"', f"Properties={columns}"]
     pairs.append(f'id="{crystal.source}/{crystal.id}"')
     if "energy" in labels and crystal.group == SCALE:
         pairs.append(f"energy={told(labels['energy'], 4)}")
@@ -153,11 +161,12 @@ def _text(crystal: LabelledCrystal) -> str:
         pairs.append(f'stress="{told(labels["stress"], 5)}"')
     pairs.append('pbc="{} {} {}"'.format(*("FT"[int(flag)] for flag in crystal.periodic)))
     rows = [
-        f"{chemical_symbols[number]} {told(place, 4)} {told(force, 3)}"
-        for number, place, force in zip(
-            crystal.species, crystal.positions, np.asarray(labels["forces"]), strict=True
-        )
+        f"{chemical_symbols[number]} {told(place, 4)}"
+        for number, place in zip(crystal.species, crystal.positions, strict=True)
     ]
+    if "forces" in labels:
+        forces = np.asarray(labels["forces"])
+        rows = [f"{row} {told(force, 3)}" for row, force in zip(rows, forces, strict=True)]
     return "\n".join([str(crystal.atoms), " ".join(pairs), *rows, ""])
 
 
