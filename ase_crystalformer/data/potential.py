@@ -8,6 +8,7 @@ import numpy as np
 
 from ase_crystalformer.data.close_pairs import close_pairs
 from ase_crystalformer.data.compressed import compressed
+from ase_crystalformer.data.consistency import HUBBARD, contradicted
 from ase_crystalformer.data.crystals import LabelledCrystal, Labels, Split
 from ase_crystalformer.data.duplicates import Duplicates
 from ase_crystalformer.data.holdout import split_by_block, split_by_name, split_by_series
@@ -31,9 +32,6 @@ SEED = 20261120
 
 #: Share of the relaxed crystals that are labelled with vanishing forces and stress, and its seed.
 AT_REST, AT_REST_SEED = 0.1, 1
-
-#: Oxides and fluorides of these elements are computed with a Hubbard U, and MatBench corrects them.
-HUBBARD = (23, 24, 25, 26, 27, 28, 42, 74)
 
 
 def potential(
@@ -79,9 +77,11 @@ def _every(data_dir: Path | str, seed: int) -> Iterator[LabelledCrystal]:
 def _resting(data_dir: Path | str, seed: int, parts: dict[str, Split]) -> Iterator[LabelledCrystal]:
     """Crystals at rest and references of the elements; notes the part of the data of every name."""
     elemental: list[LabelledCrystal] = []
-    for crystal in load("mp_labelled", data_dir):
+    known = list(load("mp_labelled", data_dir))
+    wrong = contradicted(known)
+    for crystal in known:
         parts[crystal.id] = crystal.split or split_by_name(crystal.id, seed)
-        if "energy_per_atom" in crystal.labels:
+        if "energy_per_atom" in crystal.labels and crystal.id not in wrong:
             resting = at_rest(crystal.in_split(parts[crystal.id]))
             if len(set(crystal.species.tolist())) == 1:
                 elemental.append(resting)
