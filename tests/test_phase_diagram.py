@@ -117,6 +117,12 @@ def test_without_corrections_references_stay_as_they_are(run, tmp_path):
     assert again.loc["cuo", column] == pytest.approx(alone.loc["cuo", column], abs=1e-6)
 
 
+def test_corrected_phases_are_not_mixed_with_uncorrected_energies(run, capsys):
+    with pytest.raises(SystemExit):
+        run("--known-phases", "--uncorrected")
+    assert "corrected scale" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("ignore::ase_crystalformer.errors.OutsideTraining")
 def test_the_bundled_potential_beside_dft(run, tmp_path, capsys):
     """Manganese oxides of up to 12 atoms."""

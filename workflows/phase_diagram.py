@@ -63,7 +63,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--fmax", type=float, default=0.05, help="of relaxation, eV/Å (0.05)")
     parser.add_argument("--steps", type=int, default=300, help="of relaxation, at most (300)")
     parser.add_argument("--out", type=Path, default=Path("hull_results"))
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.known_phases and given.uncorrected:
+        parser.error("--known-phases stand on the corrected scale; leave --uncorrected out")
+    return given
 
 
 def read_crystals(paths: Sequence[Path]) -> tuple[list[Atoms], int]:
