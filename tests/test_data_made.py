@@ -1,5 +1,6 @@
 """Frames made from what is measured: isolated atoms and crystals under pressure."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,14 @@ def test_isolated_atoms_lie_the_cohesive_energy_above_their_most_stable_crystal(
         assert row.labels["energy"] == pytest.approx(-8.47 + cohesive_energies()["Fe"])
         assert (row.atoms, row.split, row.group) == (1, "train", "mp")
         assert not row.periodic.any()
+
+
+def test_the_ground_state_may_be_another_crystal(iron):
+    """One whose energy is held out, and of which only the formation energy beside it tells."""
+    [stable] = iron.values()
+    above = replace(stable, info={"formation_energy_per_atom": "0.25"})
+    [row, *_] = isolated_atoms({26: above})
+    assert row.labels["energy"] == pytest.approx(-8.47 - 0.25 + cohesive_energies()["Fe"])
 
 
 def test_the_most_stable_crystals_of_the_elements_are_seen_often(iron):

@@ -16,6 +16,7 @@ from ase_crystalformer.data.perturbations import perturbed
 from ase_crystalformer.data.potential import potential
 from ase_crystalformer.data.properties import reserved_ids
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.errors import BadRecipe, UnknownName
 from ase_crystalformer.training import near_rest_labels
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -43,22 +44,34 @@ def labelled(frame: Atoms) -> LabelledCrystal:
 
 @pytest.fixture(scope="module")
 def copper():
-    """Copper a little too large for EMT, as if DFT had found it there."""
-    atoms = bulk("Cu", a=3.61)
+    """Copper too large for EMT, as if DFT had found it there; one atom is off its place."""
+    atoms = bulk("Cu", a=3.62, cubic=True)
+    atoms.positions[0, 0] += 0.005
     return [labelled(frame) for frame in perturbed(atoms, "copper", AMOUNTS)]
 
 
-def test_labels_are_counted_from_rest_and_energies_from_dft(copper):
+def test_forces_and_stress_are_counted_from_rest(copper):
     rest, *moved = copper
-    assert np.abs(rest.labels["stress"]).max() > 1e-4  # the teacher rests elsewhere
+    assert np.abs(rest.labels["stress"]).max() > 1e-2  # the teacher rests elsewhere
     found = list(near_rest(copper, {"copper": -4.0}))
     assert [row.id for row in found] == [row.id for row in moved]
     for row, frame in zip(found, moved, strict=True):
         for name in ("forces", "stress"):
             np.testing.assert_allclose(row.labels[name] + rest.labels[name], frame.labels[name])
-        rise = frame.labels["energy"] - rest.labels["energy"]
-        assert row.labels["energy"] == pytest.approx(-4.0 + rise)
         assert row.split == "train"
+
+
+def test_energies_rise_from_dft_as_forces_and_stress_say(copper):
+    """Half of the last stress times the strain, less half of the last forces times the way."""
+    rest = copper[0]
+    for row in near_rest(copper, {"copper": -4.0}):
+        change = np.linalg.solve(rest.cell, row.cell)
+        moved = row.positions - rest.positions @ change
+        work = row.volume * np.sum(row.labels["stress"] * (change - np.eye(3)))
+        expected = (work - np.sum(row.labels["forces"] * moved)) / 2
+        rise = row.labels["energy"] + 4.0 * row.atoms
+        assert rise == pytest.approx(expected, rel=0.15, abs=2e-4)
+        assert rise > 0
 
 
 def test_no_frame_of_a_crystal_without_an_energy_or_that_the_teacher_does_not_know(copper):
@@ -94,3 +107,8 @@ def test_any_calculator_labels_the_set(tmp_path, monkeypatch):
     kinds = [atoms.info["kind"] for atoms in read(path, ":")]
     assert len(kinds) == 2 * (AMOUNTS.frames + 1)
     assert [number for number, kind in enumerate(kinds) if kind == "rest"] == [0, 4]
+    with pytest.raises(BadRecipe, match=r"not begun by ase.calculators.emt:EMT"):
+        near_rest_labels.main(SAMPLES, "ase.calculators.emt:EMT", path)
+    for wrong in ("emt", "nowhere:Nobody", "ase.calculators.emt:Nobody"):
+        with pytest.raises(UnknownName, match="module:factory"):
+            near_rest_labels.main(SAMPLES, wrong, path)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from ase_crystalformer.data.packed import remove_packed
+from ase_crystalformer.data.packed import pack, remove_packed
 from ase_crystalformer.errors import BadModelFile
+from ase_crystalformer.neighbours import Radius
 
 
 def test_only_packed_sets_are_removed(tmp_path):
@@ -16,3 +17,17 @@ def test_only_packed_sets_are_removed(tmp_path):
     remove_packed(tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
     remove_packed(tmp_path / "packed")
+
+
+def test_nothing_but_a_packed_set_is_replaced(tmp_path):
+    thesis = tmp_path / "data" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("all of it")
+    for folder in (thesis.parent, thesis):
+        with pytest.raises(BadModelFile, match="no packed set"):
+            pack([], Radius(4.0), folder, labels=())
+    assert thesis.read_text() == "all of it"
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):
+        assert pack([], Radius(4.0), tmp_path / "empty", labels=()) == []
+    assert (tmp_path / "empty" / "meta.json").is_file()

@@ -9,6 +9,7 @@ from small_runs import crystals_with_forces, packed_set, potential_recipe
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.build import build_model
+from ase_crystalformer.training.config import Mixer
 from ase_crystalformer.training.run import fit
 
 
@@ -59,3 +60,14 @@ def test_blocks_are_not_taken_away(start, tmp_path):
     grown.save(tmp_path / "grown")
     with pytest.raises(BadRecipe, match=r"blocks = 1 \(it has 2\)"):
         build_model(deeper(recipe, str(tmp_path / "grown")), packed, packed.where("train"))
+
+
+def test_a_model_with_a_mixer_is_saved_as_deep_as_it_is(start, tmp_path):
+    packed, recipe, path = start
+    mixed = replace(recipe, start=path, mixer=Mixer())
+    build_model(mixed, packed, packed.where("train")).save(tmp_path / "mixed")
+    grown = build_model(
+        deeper(mixed, str(tmp_path / "mixed"), blocks=2), packed, packed.where("train")
+    )
+    grown.save(tmp_path / "grown")
+    assert len(CrystalModel.load(tmp_path / "grown").encoder.local.blocks) == 2

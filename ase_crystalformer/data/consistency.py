@@ -65,7 +65,7 @@ def least_absolute(
     """
     weight = np.ones(len(aim))
     for _ in range(ROUNDS):
-        root = np.sqrt(weight)
-        found, *_ = np.linalg.lstsq(columns * root[:, None], aim * root, rcond=None)
+        weighted = columns * weight[:, None]  # Normal equations: many rows and few columns.
+        found, *_ = np.linalg.lstsq(weighted.T @ columns, weighted.T @ aim, rcond=None)
         weight = 1 / np.maximum(np.abs(aim - columns @ found), SMALLEST)
     return np.asarray(found)

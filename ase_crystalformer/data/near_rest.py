@@ -1,8 +1,9 @@
 """Crystals a little out of rest: DFT says where rest is, a potential how energies rise around it.
 
 A potential errs about where a crystal is at rest, and much less about how stiff it is there. So its
-energy, forces and stress at the positions DFT found are subtracted from those of every frame: what
-is left vanishes where DFT says, and curves as the potential does.
+forces and stress at the positions DFT found are subtracted from those of every frame, and from its
+energy what they do on the way there: what is left vanishes where DFT says, and curves as the
+potential does.
 """
 
 import random
@@ -69,8 +70,21 @@ def near_rest(
             rest = frame if parent in energies and _is_known(frame.labels) else None
         elif rest is not None and rest.info["parent"] == parent:
             labels: Labels = {name: frame.labels[name] - rest.labels[name] for name in frame.labels}
-            labels["energy"] += energies[parent] * frame.atoms
+            labels["energy"] += energies[parent] * frame.atoms - linear_rise(rest, frame)
             yield frame.labelled(labels).in_split("train")
+
+
+def linear_rise(rest: LabelledCrystal, frame: LabelledCrystal) -> float:
+    r"""Energy that forces and stress at rest account for, eV.
+
+    .. math:: V \sigma : \varepsilon - \sum_i F_i \cdot u_i
+
+    with the strain of the cell and the displacements besides it.
+    """
+    change = np.linalg.solve(rest.cell, frame.cell)
+    moved = frame.positions - rest.positions @ change
+    by_strain = rest.volume * np.sum(rest.labels["stress"] * (change - np.eye(3)))
+    return float(by_strain - np.sum(rest.labels["forces"] * moved))
 
 
 def _is_known(labels: Labels) -> bool:

@@ -72,9 +72,13 @@ def pack(
         labels: Which scalar labels to keep; NaN where a crystal has none.
         by_symmetry: Keep one atom per orbit (no forces then).
         fold: The official fold that is its test part, if it was split by folds; remembered.
+
+    Raises:
+        BadModelFile: The folder holds something else, which would be lost.
     """
     folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
+    check_replaceable(folder)
+    partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     kinds = {**CRYSTAL_FIELDS, **ATOM_FIELDS, **EDGE_FIELDS}
@@ -103,7 +107,8 @@ def pack(
         "ids": ids,
     }
     (partial / "meta.json").write_text(json.dumps(meta))
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     partial.rename(folder)
     return failures
 
@@ -112,13 +117,32 @@ def remove_packed(folder: Path) -> None:
     """Remove a packed set, and nothing else that may bear its name.
 
     Raises:
-        BadModelFile: The folder is there and holds no packed set.
+        BadModelFile: The folder holds something, and no packed set.
     """
-    if folder.exists() and not (folder / "meta.json").is_file():
+    check_replaceable(folder)
+    if folder.exists():
+        gone = _partial(folder)  # so that a kill leaves no half of a set
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+        shutil.rmtree(gone)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to let a packed set take the place of anything else.
+
+    Raises:
+        BadModelFile: The folder holds something, and no packed set; or it is a file.
+    """
+    if not folder.exists() or (folder / "meta.json").is_file():
+        return
+    if folder.is_file() or any(folder.iterdir()):
         raise BadModelFile(
-            f"{folder} would be replaced, but is no packed set. Let results go elsewhere."
+            f"{folder} would be replaced, but is no packed set. Let the packed set go elsewhere."
         )
-    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".partial")
 
 
 def rule_dict(rule: Rule) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import numpy as np
 
+from ase_crystalformer.data.consistency import FORMATION
 from ase_crystalformer.data.crystals import LabelledCrystal
 
 #: Copies of each crystal and of each atom, for them to be seen often enough among many others.
@@ -45,15 +46,16 @@ def elements(stable: Mapping[int, LabelledCrystal]) -> Iterator[LabelledCrystal]
 def isolated_atoms(stable: Mapping[int, LabelledCrystal]) -> Iterator[LabelledCrystal]:
     """Yield copies of one atom of every element whose cohesive energy is known.
 
-    Its energy is that of the most stable crystal, and the measured cohesive energy above it. PBE
-    binds most elements by 0.1 to 0.4 eV/atom otherwise than measured: so far these labels are from
-    PBE.
+    Its energy is that of the ground state, and the measured cohesive energy above it. The ground
+    state lies below the most stable of the crystals by the formation energy of that one. PBE binds
+    most elements by 0.1 to 0.4 eV/atom otherwise than measured: so far these labels are from PBE.
     """
     from ase.data import chemical_symbols
 
     cohesive = cohesive_energies()
     for number, crystal in stable.items():
         symbol = chemical_symbols[number]
+        ground = energy_per_atom(crystal) - max(0.0, float(crystal.info.get(FORMATION, 0)))
         for copy in range(ATOMS if symbol in cohesive else 0):
             yield LabelledCrystal(
                 species=np.array([number]),
@@ -61,7 +63,7 @@ def isolated_atoms(stable: Mapping[int, LabelledCrystal]) -> Iterator[LabelledCr
                 cell=np.zeros((3, 3)),
                 periodic=np.zeros(3, dtype=bool),
                 labels={
-                    "energy": energy_per_atom(crystal) + cohesive[symbol],
+                    "energy": ground + cohesive[symbol],
                     "forces": np.zeros((1, 3)),
                 },
                 id=f"{symbol}/{copy}",

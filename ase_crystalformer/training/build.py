@@ -150,6 +150,8 @@ def _grow(model: CrystalModel, recipe: Recipe) -> None:
             "crystalformer may be given more blocks."
         )
     encoder.deepen(other["blocks"])
+    if isinstance(model.encoder, MixedEncoder):
+        model.encoder.config = replace(model.encoder.config, config=encoder.config)
 
 
 def _with_mixer(model: CrystalModel, recipe: Recipe) -> CrystalModel:

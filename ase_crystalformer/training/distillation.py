@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ase_crystalformer.data.packed import PackedCrystals, remove_packed
+from ase_crystalformer.data.packed import PackedCrystals, check_replaceable, remove_packed
 from ase_crystalformer.data.perturbations import Perturbation, perturbed
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.model import CrystalModel
@@ -105,6 +105,7 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
         "overrides": list(overrides),
         "structures": _summary(named),
     }
+    check_replaceable(folder / "packed")
     begun = (folder / "checkpoints" / "last.ckpt").is_file()
     told = None if begun else _recipe(folder, settings)  # what is wrong is said before any work
     _open(folder, settings)
