@@ -1,7 +1,7 @@
 """Many crystals relaxed at once on one device, atoms and cells."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ase_crystalformer.pretrained import Precision, shared_potential
 from ase_crystalformer.quantities import Results
 from ase_crystalformer.relaxed import Relaxed
 from ase_crystalformer.structures import as_crystal, to_atoms
-from ase_crystalformer.trajectories import Trajectories
+from ase_crystalformer.trajectories import Trajectories, check_trajectory
 
 
 def relax(  # noqa: PLR0913  what is asked, where it runs
@@ -36,7 +36,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     device: str = "auto",
     dtype: Precision = "float32",
     dispersion: str | None = None,
-    trajectory: str | Path | Sequence[Path] | None = None,
+    trajectory: str | Path | Sequence[str | Path] | None = None,
     progress: bool = True,
 ) -> list[Relaxed]:
     """Relax many structures, as many at once as the device holds.
@@ -72,6 +72,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
         NoForces: The model is no potential, or its energy has kinks.
         MissingExtra: Dispersion is asked for and simple-dftd3 is not installed.
         ValueError: ``relax_cell`` is none of the above.
+        BadRecipe: ``trajectory`` is neither a folder nor one path per structure.
 
     Warns:
         OutsideTraining: Once, if structures ended outside of what a calibrated potential knows.
@@ -119,7 +120,7 @@ def relax_each(  # noqa: PLR0913  as of relax
     device: str = "auto",
     dtype: Precision = "float32",
     dispersion: str | None = None,
-    trajectory: str | Path | Sequence[Path] | None = None,
+    trajectory: str | Path | Sequence[str | Path] | None = None,
 ) -> Iterator[tuple[int, Relaxed]]:
     """Relax a stream of structures, however long; yield results as they are ready.
 
@@ -134,12 +135,13 @@ def relax_each(  # noqa: PLR0913  as of relax
     check_cell_freedom(relax_cell)
     added = Dispersion(dispersion) if dispersion else None
     task = _Task(fmax, steps, relax_cell, keep_symmetry, optimiser, added)
+    count = len(structures) if isinstance(structures, Sized) else None
+    paths = None if trajectory is None else check_trajectory(trajectory, count)
     potential = shared_potential(model, device, dtype)
     ways = None
-    if trajectory is not None:
+    if paths is not None:
         settings = {**vars(task), "dispersion": dispersion, "dtype": dtype}
         settings["model"] = digest(potential.state_dict())
-        paths = Path(trajectory) if isinstance(trajectory, str | Path) else trajectory
         ways = Trajectories(paths, settings)
     return _Relaxer(potential, task, ways).run(structures)
 

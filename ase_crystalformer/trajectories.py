@@ -1,7 +1,8 @@
 """Relaxations as trajectories of ASE: one whole file per structure, which is not made twice."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.quantities import UNCERTAINTIES, Quantities, Results
 from ase_crystalformer.relaxed import Relaxed
 from ase_crystalformer.structures import as_crystal, to_atoms
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 SUFFIX = ".traj"
+
+FORMS = "Give a folder, or a list with one path per structure."
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,45 @@ class Place:
     positions: Float[ndarray, "atoms 3"]
     cell: Float[ndarray, "3 3"]
     known: Quantities
+
+
+def check_trajectory(
+    told: str | Path | Sequence[str | Path], structures: int | None
+) -> Path | list[Path]:
+    """Say where trajectories go, before anything is computed for them.
+
+    Args:
+        told: A folder, or one path per structure.
+        structures: How many there are; ``None`` if that will only show.
+
+    Raises:
+        BadRecipe: There are more or fewer paths than structures, one is there twice, a folder is
+            named for a file, or a file for a folder.
+    """
+    if isinstance(told, str | Path):
+        folder = Path(told)
+        _check_folders([folder])
+        return folder
+    paths = [Path(path) for path in told]
+    if structures is not None and len(paths) != structures:
+        raise _other_count(len(paths), str(structures))
+    if twice := {path for path, count in Counter(paths).items() if count > 1}:
+        raise BadRecipe(f"trajectory names {min(twice)} twice. {FORMS}")
+    if folders := [path for path in paths if path.is_dir()]:
+        raise BadRecipe(f"trajectory: {folders[0]} is a folder, and stands for a file. {FORMS}")
+    _check_folders({path.parent for path in paths})
+    return paths
+
+
+def _check_folders(folders: Iterable[Path]) -> None:
+    """Refuse folders that cannot be made because a file is in the way."""
+    for place in (place for folder in folders for place in (folder, *folder.parents)):
+        if place.exists() and not place.is_dir():
+            raise BadRecipe(f"trajectory: {place} is a file, and stands for a folder. {FORMS}")
+
+
+def _other_count(paths: int, structures: str) -> BadRecipe:
+    return BadRecipe(f"trajectory names {paths} paths for {structures} structures. {FORMS}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +96,9 @@ class Trajectories:
         """Name the file of a structure."""
         if isinstance(self.paths, Path):
             return self.paths / f"{number:06d}{SUFFIX}"
-        return Path(self.paths[number])
+        if number >= len(self.paths):
+            raise _other_count(len(self.paths), f"more than {number}")
+        return self.paths[number]
 
     def finished(self, number: int, structure: Any) -> Relaxed | None:
         """Read how a structure fared; ``None`` if it was not relaxed from there in this way."""

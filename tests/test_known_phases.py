@@ -121,10 +121,17 @@ def screened(tmp_path):
     write(tmp_path / "oxides.extxyz", oxides)
 
     def run(**changes):
-        options = {**models, "steps": 1, "top": 0, "progress": False} | changes
-        return screen(tmp_path / "oxides.extxyz", tmp_path / "out", hull="known", **options)
+        options = {**models, "steps": 1, "top": 0, "progress": False, "hull": "known"} | changes
+        return screen(tmp_path / "oxides.extxyz", tmp_path / "out", **options)
 
     return run
+
+
+def test_a_file_called_known_is_another_hull(screened, tmp_path, monkeypatch):
+    (tmp_path / "known").write_text("formula,energy_per_atom\n")
+    monkeypatch.chdir(tmp_path)
+    assert screened().counts["hull"]["passed"] == 2
+    assert screened(hull="./known").counts["hull"]["failed"] == 2
 
 
 def test_energies_of_a_potential_are_corrected_before_they_are_held_against_it(screened, hull):

@@ -11,6 +11,10 @@ from typer.testing import CliRunner
 
 from ase_crystalformer import CrystalformerCalculator, CrystalModel, relax
 from ase_crystalformer.cli import app
+from ase_crystalformer.cli.relax import _paths
+from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.relaxation import relax_each
+from ase_crystalformer.structure_files import NamedStructure
 
 OPTIONS = {"fmax": 0.002, "steps": 6, "dtype": "float64", "progress": False}
 
@@ -156,13 +160,66 @@ def test_the_command_goes_on_where_it_was(rocksalt, fcc, tmp_path, count):
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output
     names = sorted(path.name for path in ways.iterdir())
-    assert names == ["000000_copper.extxyz.traj", "000001_salt.extxyz.traj"]
+    assert [name[:14] for name in names] == ["in_copper.extx", "in_salt.extxyz"]
     assert len(read(ways / names[1], ":")) > 2
     before = read(tmp_path / "out.extxyz", ":")
     count.clear()
     again = CliRunner().invoke(app, command)
     assert count == []
     assert again.stdout == first.stdout
+    files = [str(tmp_path / "in" / name) for name in ("salt.extxyz", "copper.extxyz")]
+    turned = CliRunner().invoke(app, ["relax", *files, *command[2:]])
+    assert count == [], "another order made relaxations anew"
+    assert turned.stdout.splitlines() == [first.stdout.splitlines()[n] for n in (0, 2, 1)]
+    assert sorted(path.name for path in ways.iterdir()) == names
+    CliRunner().invoke(app, command)
     for one, other in zip(before, read(tmp_path / "out.extxyz", ":"), strict=True):
         assert one.get_potential_energy() == other.get_potential_energy()
         np.testing.assert_allclose(one.positions, other.positions)
+
+
+def test_files_are_called_by_names_that_differ(tmp_path):
+    names = [
+        "a/b.cif",
+        "a_b.cif",
+        "A_b.cif",
+        "../b.cif",
+        "b.cif#1",
+        "b.cif~2",
+        f"{'ö/' * 400}b.cif",
+    ]
+    found = _paths(tmp_path, [NamedStructure(name, None, None) for name in names])
+    assert len({str(path).lower() for path in found}) == len(names)
+    assert not any(path.name.startswith(".") for path in found)
+    for path in found:
+        assert path.parent == tmp_path
+        path.with_name(f"{path.name}.partial").touch()
+
+
+def test_paths_that_cannot_be_are_told_before_anything_starts(rocksalt, tmp_path, count):
+    file, folder = tmp_path / "way.traj", tmp_path / "folder"
+    file.touch()
+    folder.mkdir()
+    wrong = {
+        "1 paths for 2 structures": [file],
+        "3 paths for 2 structures": [file, folder / "b", folder / "c"],
+        "way.traj twice": [file, file],
+        "folder is a folder": [file, folder],
+        "way.traj is a file": file,
+        "traj is a file, and": str(file / "deep"),
+        "way.traj is a file, ": [file, file / "other"],
+    }
+    for told, trajectory in wrong.items():
+        with pytest.raises(BadRecipe, match=f"{told}.*one path per structure"):
+            relax([rocksalt, rocksalt], model="no model", trajectory=trajectory, **OPTIONS)
+    assert count == []
+    assert [path.name for path in folder.iterdir()] == []
+
+
+def test_what_has_no_path_in_a_stream_fails_and_the_rest_is_done(rocksalt, tmp_path):
+    options = {key: value for key, value in OPTIONS.items() if key != "progress"}
+    stream = (atoms for atoms in [squeezed(rocksalt), squeezed(rocksalt)])
+    paths = [str(tmp_path / "one.traj")]
+    found = dict(relax_each(stream, model=tiny_potential(), trajectory=paths, **options))
+    assert found[0].error is None
+    assert "1 paths for more than 1 structures" in found[1].error

@@ -56,33 +56,34 @@ def contribute(  # noqa: PLR0913  what a leaderboard asks
     """Write what trained runs say of their test parts as a public leaderboard takes it.
 
     matbench: the five folds of one or more tasks (data.fold of the recipes is 0 to 4) become
-    results.json.gz and info.json. Each fold must be complete, or the leaderboard would refuse it.
+    results.json.gz and info.json. Each fold must be complete, or the leaderboard would refuse it:
+    data.source is matbench_perovskites, or a file of your own with all rows of another task.
 
     jarvis: properties of a run whose test part is that of JARVIS-DFT, named by JVASP numbers,
-    become one .csv.zip each, with metadata.json and run.sh.
+    become one .csv.zip each, with metadata.json and run.sh. Moduli are in GPa.
 
-    Recipes and a program that trains anew lie beside. Fill in what info.json or metadata.json lack.
+    Recipes and a program that trains anew lie beside; what an earlier contribution left in FOLDER
+    goes. Fill in what info.json or metadata.json lack.
     """
     from ase_crystalformer.leaderboards.contribution import About, write_jarvis, write_matbench
-    from ase_crystalformer.leaderboards.runs import outcomes_of
+    from ase_crystalformer.leaderboards.runs import open_run
 
     if benchmark is not None and board is not Board.jarvis:
         raise typer.BadParameter(
             "Only jarvis takes a benchmark, drop it.", param_hint="--benchmark"
         )
     about = About(name=name, authors=authors, url=url, email=email, notes=notes)
+    found = [open_run(run) for run in runs]
     shown = sys.stderr.isatty()
-    outcomes = [one for run in runs for one in outcomes_of(run, device=device, progress=shown)]
-    out.mkdir(parents=True, exist_ok=True)
     if board is Board.matbench:
-        errors = write_matbench(outcomes, about, out)
+        errors = write_matbench(found, about, out, device=device, progress=shown)
         rows = [
             [task, *(f"{x:.4g}" for x in folds), f"{sum(folds) / len(folds):.4g}"]
             for task, folds in errors.items()
         ]
         typer.echo(aligned([["task", *(f"fold {n}" for n in range(5)), "mean MAE"], *rows]))
     else:
-        told = write_jarvis(outcomes, about, out, benchmark)
+        told = write_jarvis(found, about, out, benchmark, device=device, progress=shown)
         rows = [[target, f"{error:.4g}"] for target, error in told.items()]
         typer.echo(aligned([["property", "MAE"], *rows]))
     typer.echo(f"To hand in: {out}", err=True)

@@ -1,5 +1,6 @@
 """``crystalformer relax``: structures to where forces and stress vanish."""
 
+import hashlib
 import re
 import sys
 from enum import StrEnum
@@ -56,7 +57,8 @@ Trajectories = Annotated[
     typer.Option(
         metavar="FOLDER",
         file_okay=False,
-        help="Keep every step, one ASE trajectory per structure; what is there is not redone.",
+        help="Keep every step, one ASE trajectory per structure, by its name; what is there is not "
+        "redone, in any order.",
     ),
 ]
 
@@ -125,7 +127,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
                 optimiser=optimiser,
                 device=device,
                 dispersion=dispersion,
-                trajectory=trajectories and _paths(trajectories, found, job.done),
+                trajectory=trajectories and _paths(trajectories, found),
                 progress=sys.stderr.isatty(),
             )
             rows = job.rows(_summary(relaxed), found)
@@ -150,10 +152,20 @@ def _freedom(fixed_cell: bool, cell: Cell | None) -> bool | str:
     return False if fixed_cell else FREEDOM[cell or Cell.all]
 
 
-def _paths(folder: Path, found: "list[NamedStructure]", before: int) -> list[Path]:
-    """Name trajectories after the number and the name of their structures."""
-    names = (re.sub(r"[^\w.#+-]+", "_", item.name.rpartition("/")[2]) for item in found)
-    return [folder / f"{before + n:06d}_{name}.traj" for n, name in enumerate(names)]
+def _paths(folder: Path, found: "list[NamedStructure]") -> list[Path]:
+    """Name trajectories after their structures, whatever others there are and in which order."""
+    return [folder / f"{_readable(item.name)}-{_mark(item.name)}.traj" for item in found]
+
+
+def _readable(name: str) -> str:
+    """Write file and folder of a name in letters that every file system takes."""
+    end = "/".join(name.split("/")[-2:])
+    return re.sub(r"[^\w.#+-]+", "_", end)[-50:].lstrip("._-")
+
+
+def _mark(name: str) -> str:
+    """Tell apart what is written alike: ``a/b.cif`` and ``a_b.cif``."""
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 def _summary(relaxed: list[Any]) -> "DataFrame":

@@ -43,7 +43,8 @@ Hull = Annotated[
     typer.Option(
         metavar="PHASES",
         help="Known phases: a JSON list of pymatgen entries, a CSV table with formula and "
-        "energy_per_atom (eV/atom), structures, or the word known, for those of the package.",
+        "energy_per_atom (eV/atom), structures, or the word known, for those of the package "
+        "(a file of that name is ./known).",
         show_default=False,
     ),
 ]

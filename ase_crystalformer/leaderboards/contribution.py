@@ -1,32 +1,21 @@
-"""Folders that public leaderboards take: results, who and how, and a program to redo them."""
+"""Runs to what public leaderboards take: checked first, then predicted, then written."""
 
 import gzip
 import json
 import platform
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ase_crystalformer.data.registry import DATA_SETS
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.leaderboards import jarvis, matbench
-from ase_crystalformer.leaderboards.runs import Outcome
+from ase_crystalformer.leaderboards.folder import begin, check_ours, put, put_json, put_recipes
+from ase_crystalformer.leaderboards.runs import Outcome, TrainedRun, outcomes_of
 from ase_crystalformer.training.config import recipe_dict
-
-AGAIN = '''\
-"""Train what these results are of anew: python run.py, where the packed data of the recipes lie."""
-
-import json
-from pathlib import Path
-
-from ase_crystalformer.training.config import check_recipe
-from ase_crystalformer.training.run import fit
-
-for path in sorted(Path(__file__).parent.glob("recipes/*.json")):
-    fit(check_recipe(json.loads(path.read_text(encoding="utf-8"))), Path("runs") / path.stem)
-'''
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,35 +37,48 @@ class About:
     notes: str = ""
 
 
-def write_matbench(outcomes: Sequence[Outcome], about: About, out: Path) -> dict[str, list[float]]:
+def write_matbench(
+    runs: Sequence[TrainedRun],
+    about: About,
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: bool = True,
+) -> dict[str, list[float]]:
     """Write ``results.json.gz``, ``info.json``, ``run.py`` and the recipes of all folds.
 
     Args:
-        outcomes: The five folds of every task.
+        runs: The five folds of every task. They are checked before anything is predicted.
         about: For ``info.json``.
-        out: The folder; MatBench wants it called ``matbench_v0.1_NAME``.
+        out: The folder; MatBench wants it called ``matbench_v0.1_NAME``. What an earlier
+            contribution left there goes.
+        device: Where to predict.
+        progress: Show bars.
 
     Returns:
         Mean absolute errors of the folds of every task.
 
     Raises:
-        BadRecipe: Two runs are of the same fold, or one is of none, or of no task.
+        BadRecipe: Two runs are of the same fold, or one is of none, or of no whole task; or the
+            folder holds something else.
         MissingData: Rows or folds are missing.
     """
+    places = _places(runs)
+    check_ours(out)
     found: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for one in outcomes:
-        task, fold = _place(one)
-        if fold in found[task]:
-            raise BadRecipe(f"{one.run}: there is another run of fold {fold} of {task}. Drop one.")
-        rows = {name: _row(one, task, name) for name in one.predicted}
-        predicted = {rows[name]: value for name, value in one.predicted.items()}
-        labels = {rows[name]: one.labels[name] for name in one.predicted}
-        parameters = {**recipe_dict(one.recipe), "training": one.card.training}
-        found[task][fold] = matbench.fold_result(task, fold, predicted, labels, parameters)
-    told = matbench.record(found, {"algorithm": about.name, "notes": about.notes})
-    _put(out / "results.json.gz", gzip.compress(json.dumps(told).encode(), mtime=0))
-    _put_json(out / "info.json", _information(outcomes[0], about))
-    _reproducible(outcomes, out)
+    outcomes = []
+    for (task, fold), run in places.items():
+        label = matbench.TASKS[task].label
+        told = outcomes_of(run, device=device, progress=progress)
+        one = next(one for one in told if one.target == label)
+        parameters = {**recipe_dict(run.recipe), "training": one.card.training}
+        found[task][fold] = matbench.fold_result(task, fold, one.predicted, one.labels, parameters)
+        outcomes.append(one)
+    record = matbench.record(found, {"algorithm": about.name, "notes": about.notes})
+    begin(out)
+    put(out / "results.json.gz", gzip.compress(json.dumps(record).encode(), mtime=0))
+    put_json(out / "info.json", _information(outcomes[0], about))
+    put_recipes(out, {f"{task}-fold-{fold}": run.recipe for (task, fold), run in places.items()})
     return {
         task: [folds[number]["scores"]["mae"] for number in sorted(folds)]
         for task, folds in found.items()
@@ -84,69 +86,93 @@ def write_matbench(outcomes: Sequence[Outcome], about: About, out: Path) -> dict
 
 
 def write_jarvis(
-    outcomes: Sequence[Outcome], about: About, out: Path, benchmark: Path | None = None
+    runs: Sequence[TrainedRun],
+    about: About,
+    out: Path,
+    benchmark: Path | None = None,
+    *,
+    device: str = "auto",
+    progress: bool = True,
 ) -> dict[str, float]:
     """Write one ``….csv.zip`` per property, ``metadata.json``, ``run.sh``, ``run.py`` and recipes.
 
     Args:
-        outcomes: One or more properties of JARVIS-DFT.
+        runs: Of one or more properties of JARVIS-DFT, checked before anything is predicted.
         about: For ``metadata.json``.
-        out: The folder, of any name.
+        out: The folder, of any name. What an earlier contribution left there goes.
         benchmark: A file of the leaderboard that holds the test set of the only property.
+        device: Where to predict.
+        progress: Show bars.
 
     Returns:
-        Mean absolute error of every property.
+        Mean absolute error of every property, in its unit: GPa of moduli.
 
     Raises:
-        BadRecipe: A property is there twice, or a benchmark is given for more than one.
-        MissingData: Predictions are not of the test set of the benchmark.
+        BadRecipe: A property is there twice, or a benchmark is given for more than one; or the
+            folder holds something else.
+        MissingData: The test part is not the test set of the benchmark.
         UnknownName: The leaderboard has no such property.
     """
-    names = [jarvis.file_name(one.target) for one in outcomes]
+    names = [jarvis.file_name(target) for run in runs for target in run.recipe.targets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadRecipe(f"{', '.join(twice)}: more than one run is of this. Drop the others.")
-    if benchmark is not None and len(outcomes) != 1:
+    if benchmark is not None and len(names) != 1:
         raise BadRecipe("A benchmark is of one property. Give one run of one property with it.")
-    errors = {one.target: _mean_error(one) for one in outcomes}
+    truth = None
     if benchmark is not None:
-        errors[outcomes[0].target] = jarvis.held_against(benchmark, outcomes[0].predicted)
-    for name, one in zip(names, outcomes, strict=True):
-        _put(out / f"{name}.zip", jarvis.zipped(one.target, one.predicted))
-    _put_json(out / "metadata.json", _metadata(outcomes, about))
-    _put(out / "run.sh", b"#!/bin/bash\npip install 'ase-crystalformer[train]'\npython run.py\n")
-    _reproducible(outcomes, out)
-    return errors
+        truth = jarvis.test_set(benchmark, runs[0].tested(runs[0].recipe.targets[0]))
+    check_ours(out)
+    outcomes = [one for run in runs for one in outcomes_of(run, device=device, progress=progress)]
+    begin(out)
+    for one in outcomes:
+        name = jarvis.file_name(one.target)
+        put(out / f"{name}.zip", jarvis.zipped(one.target, one.predicted))
+    put_json(out / "metadata.json", _metadata(outcomes, about))
+    put(out / "run.sh", b"#!/bin/bash\npip install 'ase-crystalformer[train]'\npython run.py\n")
+    put_recipes(out, {"+".join(run.recipe.targets): run.recipe for run in runs})
+    return {one.target: _mean_error(one.predicted, truth or one.labels) for one in outcomes}
 
 
-def _place(one: Outcome) -> tuple[str, int]:
+def _places(runs: Sequence[TrainedRun]) -> dict[tuple[str, int], TrainedRun]:
+    """Find task and fold of every run; refuse what MatBench would refuse."""
+    places: dict[tuple[str, int], TrainedRun] = {}
+    for run in runs:
+        task, fold = place = _place(run)
+        if place in places:
+            raise BadRecipe(
+                f"{run.folder}: there is another run of fold {fold} of {task}. Drop one."
+            )
+        places[place] = run
+    for task in {task for task, _ in places}:
+        matbench.check_folds(task, (fold for name, fold in places if name == task))
+    for (task, fold), run in places.items():
+        matbench.check_rows(task, fold, run.tested(matbench.TASKS[task].label))
+    return places
+
+
+def _place(run: TrainedRun) -> tuple[str, int]:
     """Find task and fold of a run."""
-    source, fold = Path(str(one.recipe.data.source)).name, one.recipe.data.fold
+    source, fold = run.recipe.data.source, run.recipe.data.fold
+    name = Path(str(source)).name.partition(".")[0]
+    if name not in matbench.TASKS or matbench.TASKS[name].label not in run.recipe.targets:
+        whole = [task for task in matbench.TASKS if task in DATA_SETS]
+        rest = [task for task in matbench.TASKS if task not in DATA_SETS]
+        raise BadRecipe(
+            f"{run.folder} learned {', '.join(run.recipe.targets)} of {source!r}, which is no "
+            f"whole task of MatBench. A data set that is one: {', '.join(whole)}. Other tasks need "
+            f"a file of your own with all rows, called after the task: {', '.join(rest)}."
+        )
     if fold is None:
-        raise BadRecipe(f"{one.run} was not trained on a fold. Set data.fold in its recipe.")
-    tasks = {name: task for name, task in matbench.TASKS.items() if task.label == one.target}
-    moduli = source == "matbench_log_kgvrh"
-    for name, task in tasks.items():
-        if name == source.partition(".")[0] or (moduli and task.log10):
-            return name, fold
-    raise BadRecipe(
-        f"{one.run} learned {one.target} of {source!r}, which is no task of MatBench known here. "
-        f"Those are {', '.join(matbench.TASKS)}."
-    )
-
-
-def _row(one: Outcome, task: str, name: str) -> str:
-    """Name a crystal as MatBench does."""
-    told = name if name.startswith("mb-") else one.remarks.get(name, {}).get("mb_id", "")
-    number = told.rpartition("-")[2]
-    return matbench.row_name(task, int(number)) if number.isdigit() else name
+        raise BadRecipe(f"{run.folder} was not trained on a fold. Set data.fold in its recipe.")
+    return name, fold
 
 
 def _information(one: Outcome, about: About) -> dict[str, Any]:
-    versions = one.card.training.get("versions", {})
+    versions, encoder = one.card.training.get("versions", {}), one.run.recipe.encoder
     return {
         "authors": about.authors,
         "algorithm": about.name,
-        "algorithm_long": f"Encoder {one.recipe.encoder} of ase_crystalformer. {about.url}".strip(),
+        "algorithm_long": f"Encoder {encoder} of ase_crystalformer. {about.url}".strip(),
         "bibtex_refs": list(one.card.citations),
         "notes": about.notes or None,
         "requirements": {
@@ -177,25 +203,5 @@ def _metadata(outcomes: Sequence[Outcome], about: About) -> dict[str, Any]:
     }
 
 
-def _mean_error(one: Outcome) -> float:
-    return sum(abs(one.predicted[name] - label) for name, label in one.labels.items()) / len(
-        one.labels
-    )
-
-
-def _reproducible(outcomes: Sequence[Outcome], out: Path) -> None:
-    (out / "recipes").mkdir(exist_ok=True)
-    for one in outcomes:
-        _put_json(out / "recipes" / f"{one.run.name}.json", recipe_dict(one.recipe))
-    _put(out / "run.py", AGAIN.encode())
-
-
-def _put_json(path: Path, content: Any) -> None:
-    _put(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def _put(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+def _mean_error(predicted: Mapping[str, float], labels: Mapping[str, float]) -> float:
+    return sum(abs(predicted[name] - label) for name, label in labels.items()) / len(labels)

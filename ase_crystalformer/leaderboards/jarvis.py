@@ -8,23 +8,18 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-
-import numpy as np
 
 from ase_crystalformer.errors import MissingData, unknown_name
 
-#: What JARVIS calls properties of its data set of crystals.
+#: What JARVIS calls the properties of its data set of crystals that can be learned here.
 PROPERTIES = {
     "formation_energy_per_atom": "formation_energy_peratom",
     "energy_per_atom": "optb88vdw_total_energy",
-    "energy_above_hull": "ehull",
     "band_gap": "optb88vdw_bandgap",
-    "band_gap_mbj": "mbj_bandgap",
     "bulk_modulus": "bulk_modulus_kv",
     "shear_modulus": "shear_modulus_gv",
-    "critical_temperature": "Tc_supercon",
 }
 
 DATASET = "dft_3d"
@@ -55,27 +50,30 @@ def zipped(target: str, predicted: Mapping[str, float]) -> bytes:
     return packed.getvalue()
 
 
-def held_against(path: Path, predicted: Mapping[str, float]) -> float:
-    """Mean absolute error on a benchmark of the leaderboard.
+def test_set(path: Path, tested: Collection[str]) -> dict[str, float]:
+    """Read the test set of a benchmark of the leaderboard.
 
     Args:
         path: Its file, ``jarvis_leaderboard/benchmarks/…/dft_3d_….json.zip``, or the JSON in it.
-        predicted: By JARVIS id.
+        tested: The JARVIS ids that a run would predict.
+
+    Returns:
+        Labels by JARVIS id, in the leaderboard's unit.
 
     Raises:
-        MissingData: The file is none, or predictions and its test set are of other crystals.
+        MissingData: The file is none, or a run tests other crystals.
     """
-    truth = {str(name): float(value) for name, value in _test_set(path).items()}
-    if differ := set(truth) ^ set(predicted):
+    truth = {str(name): float(value) for name, value in _read(path).items()}
+    if differ := set(truth) ^ set(tested):
         raise MissingData(
             f"{path} tests {len(truth):,} crystals; {len(differ):,} of them and of the "
-            f"{len(predicted):,} predicted are not in both, e.g. {min(differ)}. The leaderboard "
+            f"{len(tested):,} of the run are not in both, e.g. {min(differ)}. The leaderboard "
             "fixes the test set: split the data as it does."
         )
-    return float(np.mean([abs(predicted[name] - value) for name, value in truth.items()]))
+    return truth
 
 
-def _test_set(path: Path) -> dict[str, float]:
+def _read(path: Path) -> dict[str, float]:
     try:
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:

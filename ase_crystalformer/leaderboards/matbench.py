@@ -5,7 +5,7 @@ Source: A. Dunn et al., npj Computational Materials 6, 138 (2020); https://matbe
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -38,15 +38,13 @@ class Task:
     log10: bool = False
 
 
+#: Those whose property can be learned here.
 TASKS = {
-    "matbench_dielectric": Task(4764, "refractive_index"),
-    "matbench_jdft2d": Task(636, "exfoliation_energy"),
     "matbench_log_gvrh": Task(10987, "shear_modulus", log10=True),
     "matbench_log_kvrh": Task(10987, "bulk_modulus", log10=True),
     "matbench_mp_e_form": Task(132752, "formation_energy_per_atom"),
     "matbench_mp_gap": Task(106113, "band_gap"),
     "matbench_perovskites": Task(18928, "formation_energy_per_cell"),
-    "matbench_phonons": Task(1265, "last_phonon_peak"),
 }
 
 
@@ -64,6 +62,32 @@ def fold_rows(task: str, fold: int) -> list[str]:
     return [row_name(task, int(number) + 1) for number in list(cut)[fold][1]]
 
 
+def check_rows(task: str, fold: int, tested: Collection[str]) -> None:
+    """Refuse a test part that is not the whole fold.
+
+    Raises:
+        UnknownName: There is no such task.
+        MissingData: Rows of the fold are missing, or others are there: such a record is refused.
+    """
+    rows = set(fold_rows(task, fold))
+    missing, strange = rows - set(tested), set(tested) - rows
+    if missing or strange:
+        raise MissingData(
+            f"Fold {fold} of {task} has {len(rows):,} rows. The test part of the run lacks "
+            f"{_some(missing)}, and has {_some(strange)} too many. MatBench takes whole folds only."
+        )
+
+
+def check_folds(task: str, folds: Iterable[int]) -> None:
+    """Refuse a task that lacks folds.
+
+    Raises:
+        MissingData: One or more are missing.
+    """
+    if lacking := sorted(set(range(FOLDS)) - set(folds)):
+        raise MissingData(f"{task} lacks folds {lacking}. A record holds all five of a task.")
+
+
 def fold_result(
     task: str,
     fold: int,
@@ -76,30 +100,27 @@ def fold_result(
     Args:
         task: A key of ``TASKS``.
         fold: 0 to 4.
-        predicted: Value of every row of the fold, by its name, in the unit of the task.
+        predicted: Value of every row of the fold, by its name, in the unit of its label here.
         labels: The true ones.
         parameters: Whatever describes the model; plain values.
 
     Raises:
-        UnknownName: There is no such task.
-        MissingData: Rows of the fold are missing, or others are there: such a record is refused.
-        BadRecipe: A prediction is no number.
+        BadRecipe: A prediction or a label is no number, or has no logarithm where one is asked for.
     """
     rows = fold_rows(task, fold)
-    missing, strange = set(rows) - set(predicted), set(predicted) - set(rows)
-    if missing or strange:
-        raise MissingData(
-            f"Fold {fold} of {task} has {len(rows):,} rows. Predictions lack {_some(missing)}, and "
-            f"have {_some(strange)} too many. MatBench takes whole folds only."
-        )
-    data = {row: float(predicted[row]) for row in rows}
-    if lost := [row for row, value in data.items() if not isfinite(value)]:
-        raise BadRecipe(f"Predictions of {_some(lost)} are no numbers. Train the fold again.")
-    truth = np.array([labels[row] for row in rows])
+    answers, truth = (
+        np.array([float(values[row]) for row in rows]) for values in (predicted, labels)
+    )
+    if _known(task).log10:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            answers, truth = np.log10(answers), np.log10(truth)
+    for kind, values in (("Predictions", answers), ("Labels", truth)):
+        if lost := [row for row, value in zip(rows, values, strict=True) if not isfinite(value)]:
+            raise BadRecipe(f"{kind} of {_some(lost)} are no numbers. Train the fold again.")
     return {
-        "data": data,
+        "data": dict(zip(rows, answers.tolist(), strict=True)),
         "parameters": dict(parameters),
-        "scores": scores(truth, np.array(list(data.values()))),
+        "scores": scores(truth, answers),
         "uncertainty": None,
     }
 
@@ -127,13 +148,7 @@ def record(
         results: Of every task, its five folds by number.
         about: What to say of the algorithm; plain values.
         when: Time of the record; now.
-
-    Raises:
-        MissingData: A task lacks folds.
     """
-    for task, folds in results.items():
-        if lacking := sorted(set(range(FOLDS)) - set(folds)):
-            raise MissingData(f"{task} lacks folds {lacking}. A record holds all five of a task.")
     told = {
         "@module": "matbench.bench",
         "@class": "MatbenchBenchmark",
@@ -164,7 +179,7 @@ def signature(told: Mapping[str, Any]) -> str:
 
 def _known(task: str) -> Task:
     if task not in TASKS:
-        raise unknown_name("task of MatBench that asks for a number", task, TASKS)
+        raise unknown_name("task of MatBench that can be learned here", task, TASKS)
     return TASKS[task]
 
 

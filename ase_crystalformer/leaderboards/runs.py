@@ -2,20 +2,39 @@
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ase_crystalformer.card import Card
 from ase_crystalformer.data.packed import PackedCrystals
-from ase_crystalformer.data.readers import load
-from ase_crystalformer.data.registry import DATA_SETS
 from ase_crystalformer.errors import BadRecipe, MissingData
-from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import load_model
 from ase_crystalformer.training.config import Recipe, check_recipe
 from ase_crystalformer.training.evaluate import collect
-from ase_crystalformer.training.objective import error_name
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A run of a property model, before its test part is predicted.
+
+    Attributes:
+        folder: Where it is.
+        recipe: What was learned.
+        packed: What it was learned from.
+        which: Numbers of the crystals of the test part.
+    """
+
+    folder: Path
+    recipe: Recipe
+    packed: PackedCrystals
+    which: NDArray[np.int64]
+
+    def tested(self, target: str) -> list[str]:
+        """Name the crystals of the test part that have a label."""
+        labels = self.packed.label(target)[self.which]
+        return [self.packed.ids[row] for row in self.which[~np.isnan(labels)]]
 
 
 @dataclass(frozen=True)
@@ -23,54 +42,63 @@ class Outcome:
     """One property of the test part of a run.
 
     Attributes:
-        run: Folder of the run.
-        recipe: What was learned.
+        run: The run.
         card: Of the model.
         target: What it predicts.
-        predicted: By the name of a crystal; as logarithm where the model learns that.
+        predicted: By the name of a crystal, in the unit of the target, not as a logarithm.
         labels: The same of the labels.
     """
 
-    run: Path
-    recipe: Recipe
+    run: TrainedRun
     card: Card
     target: str
     predicted: dict[str, float]
     labels: dict[str, float]
 
-    @cached_property
-    def remarks(self) -> dict[str, dict[str, str]]:
-        """What the source says of the crystals besides, by their names."""
-        source = self.recipe.data.source
-        if not isinstance(source, str) or source not in DATA_SETS:
-            return {}
-        found = load(source, self.recipe.data.directory)
-        return {row.id: dict(row.info) for row in found if row.id in self.predicted}
 
-
-def outcomes_of(run: Path, *, device: str = "auto", progress: bool = True) -> list[Outcome]:
-    """Predict the test part of a run, property by property.
+def open_run(folder: Path) -> TrainedRun:
+    """Open a run; nothing is predicted.
 
     Raises:
         MissingData: It is no run folder, its packed set is gone, or it has no test part.
         BadRecipe: It learned no property.
     """
-    recipe = _recipe_of(run)
+    recipe = _recipe_of(folder)
     if not recipe.targets:
-        raise BadRecipe(f"{run} is a potential; leaderboards of properties take property models.")
+        raise BadRecipe(f"{folder} is a potential; leaderboards of properties take others.")
     if not (recipe.data.packed / "meta.json").is_file():
         raise MissingData(
-            f"{run} was trained on {recipe.data.packed}, which is not there. Start from the folder "
-            "the run was started from."
+            f"{folder} was trained on {recipe.data.packed}, which is not there. Start from the "
+            "folder the run was started from."
         )
     packed = PackedCrystals(recipe.data.packed)
     which = packed.where("test")
     if len(which) == 0:
         raise MissingData(f"{recipe.data.packed} has no test part. Set data.fold in the recipe.")
-    model = load_model(run / "model", device=device)
-    found = collect(model, packed, which, progress)
-    names = [packed.ids[number] for number in which]
-    return [_outcome(run, recipe, model, target, names, found) for target in recipe.targets]
+    return TrainedRun(folder, recipe, packed, which)
+
+
+def outcomes_of(run: TrainedRun, *, device: str = "auto", progress: bool = True) -> list[Outcome]:
+    """Predict the test part of a run, property by property."""
+    model = load_model(run.folder / "model", device=device)
+    found = collect(model, run.packed, run.which, progress)
+    outcomes = []
+    for target in model.targets:
+        predicted, labels = (
+            dict(zip((run.packed.ids[row] for row in run.which), map(float, part), strict=True))
+            for part in found[target.name, target.unit]
+        )
+        known = run.tested(target.name)
+        outcomes.append(
+            Outcome(
+                run=run,
+                card=model.card,
+                target=target.name,
+                predicted={name: predicted[name] for name in known},
+                labels={name: labels[name] for name in known},
+            )
+        )
+    return outcomes
 
 
 def _recipe_of(run: Path) -> Recipe:
@@ -78,20 +106,3 @@ def _recipe_of(run: Path) -> Recipe:
     if not path.is_file():
         raise MissingData(f"{run} is no run folder: {path} does not exist.")
     return check_recipe(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _outcome(
-    run: Path, recipe: Recipe, model: CrystalModel, name: str, names: list[str], found: Any
-) -> Outcome:
-    """Pick one property of all."""
-    (target,) = (one for one in model.targets if one.name == name)
-    predicted, labels = found[error_name(target)]
-    known = [number for number, label in enumerate(labels) if label == label]  # noqa: PLR0124
-    return Outcome(
-        run=run,
-        recipe=recipe,
-        card=model.card,
-        target=name,
-        predicted={names[number]: float(predicted[number]) for number in known},
-        labels={names[number]: float(labels[number]) for number in known},
-    )

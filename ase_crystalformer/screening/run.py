@@ -46,7 +46,8 @@ class Selection:
 
     Attributes:
         where: Condition on the columns of the table; ``None`` selects all that went through.
-        hull: File or folder of known phases, or ``"known"`` for those of the package.
+        hull: File or folder of known phases, or ``"known"`` for those of the package, whatever
+            files there are.
         top: How many candidates the report shows.
         structures: Suffix of the file of selected structures: ``"extxyz"`` or ``"db"``.
     """
@@ -157,14 +158,14 @@ class Screening:
         self, phases: str, *, corrected: bool
     ) -> "tuple[str, list[ComputedEntry] | None]":
         """Read or compute known phases; what marks them, and ``None`` for those of the package."""
-        files = [file for file, problem in expand([phases]) if problem is None]
-        if not files and phases == KNOWN and corrected:
+        if phases == KNOWN and corrected:
             return KNOWN, None
-        if not files and phases == KNOWN:
+        if phases == KNOWN:
             raise BadRecipe(
                 f"The phases of the package stand on Materials Project's scale, the energies of "
                 f"{self.settings.model!r} do not. Name a file or folder of known phases."
             )
+        files = [file for file, problem in expand([phases]) if problem is None]
         if not files:
             raise BadRecipe(
                 f"{phases}: there is no such file or folder of known phases. {KNOWN!r} takes those "
