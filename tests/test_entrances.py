@@ -9,6 +9,7 @@ from ase.gui.images import Images
 from ase.io import read, write
 from ase.optimize import FIRE
 from factories import tiny_potential
+from matcalc import EOSCalc
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -94,8 +95,7 @@ def test_databases_select_by_what_was_computed(rocksalt, fcc, calc, tmp_path):
 
 
 def test_matcalc_takes_it(rocksalt, calc):
-    matcalc = pytest.importorskip("matcalc", reason="matcalc is not installed")
-    found = matcalc.EOSCalc(calc, relax_structure=False, n_points=5).calc(
+    found = EOSCalc(calc, relax_structure=False, n_points=5).calc(
         AseAtomsAdaptor.get_structure(rocksalt)
     )
     assert np.isfinite(found["bulk_modulus_bm"])
