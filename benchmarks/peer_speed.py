@@ -150,7 +150,7 @@ def _energies(results: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
 
 def relaxed(effort: Effort, crystals: Sequence[Atoms]) -> Iterator[Row]:
     """Relax mixed crystals with their cells: ours all at once, CHGNet's by its own relaxer."""
-    crystals = crystals[: 2 if effort.small else 8]
+    crystals = crystals[: 2 if effort.small else 24]
     steps = 3 if effort.small else STEPS
     relaxers = {"crystalformer, relax": _relaxed_by_us}
     if "CHGNet" in installed():
