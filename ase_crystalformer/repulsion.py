@@ -51,6 +51,8 @@ def repulsion(
     reach = radii[pair_i] + radii[pair_j]
     squared = (vector * vector).sum(-1)
     near = torch.nonzero(squared < reach * reach)[:, 0]
+    if near.shape[0] == 0:  # As in most crystals at rest.
+        return vector.new_zeros(species.shape[0])
     pair_i, pair_j, reach = pair_i[near], pair_j[near], reach[near]
     distance = norm(vector[near])
     charge_i, charge_j = pair_i.to(vector), pair_j.to(vector)
