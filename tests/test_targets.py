@@ -16,6 +16,8 @@ def tensor(values):
 
 def encoded(target, value):
     """Head outputs that mean a value."""
+    if target.kind == "chance":
+        return tensor([[math.log(value / (1 - value))]])
     if target.kind == "gap":
         return tensor([[40.0, math.log(math.expm1(value / target.std))]])
     straight = math.log10(value) if target.kind == "log10" else value
@@ -59,7 +61,7 @@ def test_no_label_cannot_be_fitted():
         TARGETS["bulk_modulus"].fitted(tensor([NAN, NAN]))
 
 
-@pytest.mark.parametrize("kind", ["linear", "log10", "gap"])
+@pytest.mark.parametrize("kind", ["linear", "log10", "gap", "chance"])
 def test_a_missing_label_costs_nothing_and_teaches_nothing(kind):
     target = Target(name="x", unit="eV", kind=kind, std=2.0)
     raw = torch.randn(3, target.outputs, dtype=torch.float64, requires_grad=True)
@@ -101,7 +103,27 @@ def test_a_metal_is_learned_from_the_gate():
     assert target.decode(closed).item() < 0.01
 
 
+def test_a_chance_is_learned_by_cross_entropy():
+    target = Target(name="x", unit="1", kind="chance").fitted(tensor([0.0, 1.0, 1.0]))
+    assert (target.mean, target.std) == (0, 1)
+    raw = encoded(target, 0.8)
+    assert target.decode(raw).item() == pytest.approx(0.8)
+    assert target.loss(raw, tensor([1.0])).item() == pytest.approx(-math.log(0.8))
+    assert target.loss(raw, tensor([0.0])).item() == pytest.approx(-math.log(0.2))
+    assert target.error(raw, tensor([1.0])).item() == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize("kind", ["linear", "log10", "gap"])
+def test_squared_errors_are_squares_of_scaled_ones(kind):
+    target = Target(name="x", unit="GPa", kind=kind).fitted(tensor([10.0, 30.0, 250.0]))
+    raw, label = encoded(target, 200.0), tensor([30.0])
+    plain, squared = target.loss(raw, label), target.loss(raw, label, squared=True)
+    assert plain.item() > 1e-2
+    assert squared.item() == pytest.approx(plain.item() ** 2)
+
+
 def test_known_targets_are_found_by_their_names_and_have_units():
     assert all(target.name == name and target.unit for name, target in TARGETS.items())
     assert TARGETS["band_gap"].outputs == 2
+    assert TARGETS["is_metal"].kind == "chance"
     assert TARGETS["bulk_modulus"].kind == TARGETS["shear_modulus"].kind == "log10"

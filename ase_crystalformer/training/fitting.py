@@ -37,7 +37,12 @@ def _check_labels(target: Target, packed: PackedCrystals, train: Numbers) -> Non
             f"None of the {len(train)} training crystals in {packed.folder} has a label for "
             f"{target.name!r}. Drop it from targets, or name the column of your file so."
         )
-    wrong = {"log10": labels <= 0, "gap": labels < 0, "linear": np.isinf(labels)}[target.kind]
+    wrong = {
+        "log10": labels <= 0,
+        "gap": labels < 0,
+        "linear": np.isinf(labels),
+        "chance": ~np.isnan(labels) & ~np.isin(labels, (0, 1)),
+    }[target.kind]
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         raise BadRecipe(
