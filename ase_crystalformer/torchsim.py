@@ -11,7 +11,7 @@ from torch import Tensor
 from ase_crystalformer.dispersion import Dispersion
 from ase_crystalformer.errors import BadStructure, MissingExtra
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.moving import Mover, MovingBatch
+from ase_crystalformer.neighbours.moving import Mover, MovingBatch
 from ase_crystalformer.pretrained import Precision, shared_potential
 from ase_crystalformer.structures import Crystal
 

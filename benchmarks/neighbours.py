@@ -9,8 +9,8 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.neighbour_search import Backend
 from ase_crystalformer.neighbours import Radius, build
+from ase_crystalformer.neighbours.search import Backend
 from benchmarks.crystals import copper, salt
 from benchmarks.timing import Effort, Row, Way, compare
 

@@ -16,11 +16,11 @@ from pymatgen.entries.computed_entries import ComputedEntry
 from ase_crystalformer import ConvexHull, corrected_entry
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.errors import BadRecipe, BadStructure
-from ase_crystalformer.known_phases import FILE, known_phases
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.screening import screen
 from ase_crystalformer.screening.store import Store
-from ase_crystalformer.survey import trusted
+from ase_crystalformer.stability.known_phases import FILE, known_phases
+from ase_crystalformer.stability.survey import trusted
 
 DATA = files("ase_crystalformer.data")
 

@@ -15,7 +15,7 @@ from ase_crystalformer.errors import BadModelFile, BadRecipe
 from ase_crystalformer.graph import collate
 from ase_crystalformer.mixer import MixedEncoder, MixerConfig
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.moving import Mover, MovingBatch
+from ase_crystalformer.neighbours.moving import Mover, MovingBatch
 from ase_crystalformer.structures import as_crystal
 from ase_crystalformer.testing import randomised
 from ase_crystalformer.training.build import build_model

@@ -5,8 +5,8 @@ import pytest
 import torch
 from ase.build import bulk
 
-from ase_crystalformer.moving import Mover, MovingBatch
 from ase_crystalformer.neighbours import Radius, VerletList
+from ase_crystalformer.neighbours.moving import Mover, MovingBatch
 from ase_crystalformer.structures import as_crystal
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from ase_crystalformer.errors import BadStructure
-from ase_crystalformer.nearest import Nearest
 from ase_crystalformer.neighbours import build
+from ase_crystalformer.neighbours.nearest import Nearest
 
 RULE = Nearest()
 SUPERCELLS = {

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from ase_crystalformer import neighbour_search
 from ase_crystalformer.errors import BadStructure, UnknownName
-from ase_crystalformer.neighbour_search import neighbour_pairs
+from ase_crystalformer.neighbours.search import neighbour_pairs
 from ase_crystalformer.structures import Crystal, as_crystal
 
 CUTOFF = 4.0

@@ -22,9 +22,9 @@ from factories import tiny_potential
 
 from ase_crystalformer import CrystalformerCalculator, relax
 from ase_crystalformer.errors import UnknownName
-from ase_crystalformer.fire import Fire
-from ase_crystalformer.freedom import Freedom, FreedomBatch, check_cell_freedom
-from ase_crystalformer.lbfgs import Lbfgs
+from ase_crystalformer.relaxation.fire import Fire
+from ase_crystalformer.relaxation.freedom import Freedom, FreedomBatch, check_cell_freedom
+from ase_crystalformer.relaxation.lbfgs import Lbfgs
 
 EXACT = {"dtype": "float64", "progress": False}
 NEVER = {"fmax": 1e-9, **EXACT}

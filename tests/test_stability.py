@@ -14,9 +14,9 @@ from small_runs import SAMPLES
 from ase_crystalformer import ConvexHull, corrected_entry
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.errors import BadStructure
-from ase_crystalformer.known_phases import Phase, write_known_phases
 from ase_crystalformer.stability import read_entries, write_entries
-from ase_crystalformer.survey import stable_phases
+from ase_crystalformer.stability.known_phases import Phase, write_known_phases
+from ase_crystalformer.stability.survey import stable_phases
 
 LI_MN_O = SAMPLES.parents[1] / "workflows" / "li_mn_o" / "crystals.extxyz.gz"
 

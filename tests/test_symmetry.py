@@ -5,8 +5,8 @@ import pytest
 from ase.build import make_supercell
 
 from ase_crystalformer.errors import BadStructure
+from ase_crystalformer.neighbours.symmetry import primitive
 from ase_crystalformer.structures import Crystal, as_crystal
-from ase_crystalformer.symmetry import primitive
 
 CONVENTIONAL = [[-1, 1, 1], [1, -1, 1], [1, 1, -1]]
 DOUBLED_LEFT_HANDED = [[0, 2, 0], [1, 0, 0], [0, 1, 1]]

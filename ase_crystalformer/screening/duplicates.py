@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ase_crystalformer.neighbour_search import neighbour_pairs
+from ase_crystalformer.neighbours.search import neighbour_pairs
 from ase_crystalformer.screening.store import Result
 from ase_crystalformer.structures import Crystal
 

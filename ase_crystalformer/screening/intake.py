@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_crystalformer.errors import BadStructure, CrystalformerError, UnseenElement
-from ase_crystalformer.neighbour_search import neighbour_pairs
+from ase_crystalformer.neighbours.search import neighbour_pairs
 from ase_crystalformer.pretrained import describe
 from ase_crystalformer.screening.duplicates import fingerprint
 from ase_crystalformer.screening.settings import Settings

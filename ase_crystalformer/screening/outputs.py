@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ase_crystalformer.known_phases import CAVEAT, KNOWN
 from ase_crystalformer.screening.conditions import Condition
 from ase_crystalformer.screening.report import MOST_COLUMNS, Findings, write_report
 from ase_crystalformer.screening.store import Store
 from ase_crystalformer.screening.table import Table, write_parquet
+from ase_crystalformer.stability.known_phases import CAVEAT, KNOWN
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tqdm.auto import tqdm
 
 from ase_crystalformer.errors import BadRecipe, unknown_name
-from ase_crystalformer.known_phases import KNOWN
 from ase_crystalformer.model_file import read_card
 from ase_crystalformer.pretrained import WEIGHTS, describe, find_model
 from ase_crystalformer.screening.cluster import workers
@@ -28,6 +27,7 @@ from ase_crystalformer.screening.settings import Settings, digest, hold_to
 from ase_crystalformer.screening.store import Result, Store
 from ase_crystalformer.screening.table import Table, check_parquet
 from ase_crystalformer.screening.work import Numbered, Order, carry_out
+from ase_crystalformer.stability.known_phases import KNOWN
 from ase_crystalformer.structure_files import expand, read_structures
 
 if TYPE_CHECKING:

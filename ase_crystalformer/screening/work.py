@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from ase_crystalformer.errors import CrystalformerError
 from ase_crystalformer.pretrained import load_model
 from ase_crystalformer.relaxation import relax_each
-from ase_crystalformer.relaxed import Relaxed
+from ase_crystalformer.relaxation.relaxed import Relaxed
 from ase_crystalformer.screening.duplicates import fingerprint
 from ase_crystalformer.screening.settings import Settings
 from ase_crystalformer.screening.store import Result

@@ -1,8 +1,8 @@
 """Which crystals of a large set are stable: how the table of known phases was made.
 
 from ase_crystalformer.data.readers import load
-from ase_crystalformer.known_phases import write_known_phases
-from ase_crystalformer.survey import stable_phases
+from ase_crystalformer.stability.known_phases import write_known_phases
+from ase_crystalformer.stability.survey import stable_phases
 
 write_known_phases("known_phases.csv.gz", stable_phases(load("mp_labelled", "data")))
 
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ase_crystalformer.errors import BadStructure
-from ase_crystalformer.known_phases import Phase
 from ase_crystalformer.stability import corrected_entry
+from ase_crystalformer.stability.known_phases import Phase
 from ase_crystalformer.structures import Crystal
 
 if TYPE_CHECKING:

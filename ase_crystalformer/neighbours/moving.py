@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.neighbour_search import Pairs, neighbour_pairs
+from ase_crystalformer.neighbours.search import Pairs, neighbour_pairs
 from ase_crystalformer.structures import Crystal
 
 SKIN = 0.5

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 
 from ase_crystalformer.batching import budget_of, out_of_memory
-from ase_crystalformer.descent import OPTIMISERS, Arrival, Descent, Walker
 from ase_crystalformer.dispersion import Dispersion
 from ase_crystalformer.errors import CrystalformerError, OutOfMemory, unknown_name
-from ase_crystalformer.freedom import CellFreedom, Freedom, check_cell_freedom, symmetric
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import digest
 from ase_crystalformer.outside import outside, warn_outside
 from ase_crystalformer.prediction import as_list
 from ase_crystalformer.pretrained import Precision, shared_potential
 from ase_crystalformer.quantities import Results
-from ase_crystalformer.relaxed import Relaxed
+from ase_crystalformer.relaxation.descent import OPTIMISERS, Arrival, Descent, Walker
+from ase_crystalformer.relaxation.freedom import CellFreedom, Freedom, check_cell_freedom, symmetric
+from ase_crystalformer.relaxation.relaxed import Relaxed
+from ase_crystalformer.relaxation.trajectories import Trajectories, check_trajectory
 from ase_crystalformer.structures import as_crystal, to_atoms
-from ase_crystalformer.trajectories import Trajectories, check_trajectory
 
 
 def relax(  # noqa: PLR0913  what is asked, where it runs

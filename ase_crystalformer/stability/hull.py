@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ase_crystalformer.errors import BadStructure
-from ase_crystalformer.known_phases import as_entry
-from ase_crystalformer.known_phases import known_phases as read_known_phases
+from ase_crystalformer.stability.known_phases import as_entry
+from ase_crystalformer.stability.known_phases import known_phases as read_known_phases
 from ase_crystalformer.structures import as_crystal
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ CAVEAT = (
 
 ABOUT = """\
 # Stable phases among crystals of Materials Project (2018), https://materialsproject.org
-# A. Jain et al., APL Materials 1, 011002 (2013). CC-BY-4.0. Made by ase_crystalformer.survey.
+# A. Jain et al., APL Materials 1, 011002 (2013). CC-BY-4.0. Made by ase_crystalformer.stability.
 # energy_per_atom: PBE and PBE+U, eV/atom, corrected by MaterialsProject2020Compatibility
 """
 

@@ -13,16 +13,16 @@ from torch import Tensor
 from ase_crystalformer.batching import PER_ATOM
 from ase_crystalformer.dispersion import Dispersion
 from ase_crystalformer.errors import BadStructure, CrystalformerError
-from ase_crystalformer.fire import Fire
-from ase_crystalformer.freedom import Freedom, FreedomBatch
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.heads import EnergyResult
-from ase_crystalformer.lbfgs import Lbfgs
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.moving import Mover, MovingBatch
+from ase_crystalformer.neighbours.moving import Mover, MovingBatch
 from ase_crystalformer.quantities import Quantities, energy_quantities
+from ase_crystalformer.relaxation.fire import Fire
+from ase_crystalformer.relaxation.freedom import Freedom, FreedomBatch
+from ase_crystalformer.relaxation.lbfgs import Lbfgs
+from ase_crystalformer.relaxation.trajectories import Place
 from ase_crystalformer.structures import Crystal
-from ase_crystalformer.trajectories import Place
 
 LARGEST_CHANGE = 10.0
 """Factor by which a volume may change before a structure counts as lost."""

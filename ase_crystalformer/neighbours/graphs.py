@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.nearest import Nearest, nearest_pairs
-from ase_crystalformer.neighbour_search import (
+from ase_crystalformer.neighbours.nearest import Nearest, nearest_pairs
+from ase_crystalformer.neighbours.search import (
     Backend,
     Pairs,
     closer,
@@ -17,8 +17,6 @@ from ase_crystalformer.neighbour_search import (
     refuse_touching,
 )
 from ase_crystalformer.structures import Crystal, as_crystal
-
-__all__ = ["Nearest", "Radius", "Rule", "VerletList", "build", "neighbour_pairs"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.quantities import UNCERTAINTIES, Quantities, Results
-from ase_crystalformer.relaxed import Relaxed
+from ase_crystalformer.relaxation.relaxed import Relaxed
 from ase_crystalformer.structures import as_crystal, to_atoms
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ase_crystalformer.neighbour_search import (
+from ase_crystalformer.neighbours.search import (
     TOUCHING,
     Backend,
     Pairs,
@@ -21,8 +21,8 @@ from ase_crystalformer.neighbour_search import (
     sort_pairs,
     squared_length,
 )
+from ase_crystalformer.neighbours.symmetry import primitive
 from ase_crystalformer.structures import Crystal
-from ase_crystalformer.symmetry import primitive
 
 GROWTH = 1.3
 """Factor by which the search radius grows until every atom has found enough neighbours."""
