@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ase_crystalformer.errors import BadModelFile
+from ase_crystalformer.writing import whole
 
 FORMAT = 1
 
@@ -45,9 +46,8 @@ def write_model_file(
     told = {"format": FORMAT, **description, "sha256": hashlib.sha256(packed).hexdigest()}
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     for file, content in ((weights_path, packed), (card_path, text.encode())):
-        partial = file.with_name(f"{file.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(file)
+        with whole(file) as partial:
+            partial.write_bytes(content)
     return weights_path
 
 

@@ -155,7 +155,7 @@ def test_entries_come_back_from_files(hull, tmp_path):
     assert [entry.entry_id for entry in back.entries] == [e.entry_id for e in hull.entries]
     np.testing.assert_allclose([e.energy for e in back.entries], [e.energy for e in hull.entries])
     assert json.loads(path.read_text())[0]["structure"]
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".partial*"))
 
 
 def test_runs_that_do_not_belong_to_the_scheme_are_left_out(tmp_path):

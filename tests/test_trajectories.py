@@ -193,7 +193,7 @@ def test_files_are_called_by_names_that_differ(tmp_path):
     assert not any(path.name.startswith(".") for path in found)
     for path in found:
         assert path.parent == tmp_path
-        path.with_name(f"{path.name}.partial").touch()
+        path.with_name(f".partial-{path.name}").touch()
 
 
 def test_paths_that_cannot_be_are_told_before_anything_starts(rocksalt, tmp_path, count):

@@ -19,6 +19,7 @@ from ase_crystalformer.assessment.benchmark import Benchmark, Statistic
 from ase_crystalformer.assessment.calculators import Candidate
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.errors import BadRecipe, BadStructure, MissingData, MissingExtra
+from ase_crystalformer.writing import whole
 
 LOGGER = logging.getLogger(__name__)
 
@@ -246,12 +247,11 @@ def _summed_up(
         "statistics": [asdict(one) for one in statistics],
     }
     text = json.dumps(told, indent=1, ensure_ascii=False, default=str)
-    partial = out / ".partial"
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(out / SUMMARY)
+    with whole(out / SUMMARY) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
     figure = Figure(figsize=(12, 4), layout="constrained")
     if rows:
         benchmark.draw(figure, list(rows.values()))
-    figure.savefig(partial, dpi=130, format="png")
-    partial.replace(out / PLOT)
+    with whole(out / PLOT) as partial:
+        figure.savefig(partial, dpi=130)
     return Report(statistics=statistics, rows=rows, failed=failed)

@@ -24,6 +24,7 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from ase_crystalformer.errors import BadChain
+from ase_crystalformer.writing import whole
 
 #: States of all chains: the first axis counts them.
 States: TypeAlias = ndarray
@@ -174,9 +175,7 @@ class MonteCarlo:
 
     def save(self, path: Path | str) -> None:
         """Write all that is needed to go on as if nothing had been; complete or not at all."""
-        path = Path(path)
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
+        with whole(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
                 states=self.states,
@@ -187,7 +186,6 @@ class MonteCarlo:
                 steps=self.steps,
                 random=json.dumps(self.random.bit_generator.state),
             )
-        partial.replace(path)
 
     def load(self, path: Path | str) -> None:
         """Go on from where a chain of the same energies was saved.

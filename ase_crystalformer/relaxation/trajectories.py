@@ -15,6 +15,7 @@ from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.quantities import UNCERTAINTIES, Quantities, Results
 from ase_crystalformer.relaxation.relaxed import Relaxed
 from ase_crystalformer.structures import as_crystal, to_atoms
+from ase_crystalformer.writing import whole
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -131,12 +132,10 @@ class Trajectories:
             return
         path = self.path(number)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        with Trajectory(partial, "w") as file:
+        with whole(path) as partial, Trajectory(partial, "w") as file:
             file.set_description({"of": self._mark(structure), **_told(relaxed)})
             for place in way:
                 file.write(_frame(relaxed.atoms, place.positions, place.cell, place.known))
-        partial.replace(path)
 
     def _mark(self, structure: Any) -> str:
         """Tell apart starts and settings."""

@@ -16,6 +16,7 @@ from ase_crystalformer.screening.report import MOST_COLUMNS, Findings, write_rep
 from ase_crystalformer.screening.store import Store
 from ase_crystalformer.screening.table import Table, write_parquet
 from ase_crystalformer.stability.known_phases import CAVEAT, KNOWN
+from ase_crystalformer.writing import whole
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -134,31 +135,27 @@ def _failures(store: Store) -> Iterator[tuple[str, str, str]]:
 
 
 def _write_failures(path: Path, failures: list[tuple[str, str, str]]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["stage", "name", "reason"])
         writer.writerows(failures)
-    partial.replace(path)
 
 
 def _write_csv(path: Path, best: "DataFrame") -> None:
     """Write rows with the unit of every column behind its name."""
     units = best.attrs["units"]
-    partial = path.with_name(f"{path.name}.partial")
     named = best.rename(columns={name: f"{name} ({unit})" for name, unit in units.items()})
-    named.to_csv(partial, index=False, float_format="%.8g")
-    partial.replace(path)
+    with whole(path) as partial:
+        named.to_csv(partial, index=False, float_format="%.8g")
 
 
 def _write_structures(path: Path, store: Store, numbers: list[int], best: "DataFrame") -> None:
     """Write relaxed structures, one by one, each with its row."""
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    partial.unlink(missing_ok=True)
     rows = zip(numbers, best.to_dict("records"), strict=True)
     frames = (_with_row(_atoms(store, number), row) for number, row in rows)
-    (_write_database if path.suffix == ".db" else _write_extxyz)(partial, frames)
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.unlink(missing_ok=True)  # A database would be added to.
+        (_write_database if path.suffix == ".db" else _write_extxyz)(partial, frames)
 
 
 def _write_extxyz(path: Path, frames: Iterator["Atoms"]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from ase_crystalformer.writing import whole
+
 if TYPE_CHECKING:
     from ase import Atoms
     from matplotlib.axes import Axes
@@ -147,6 +149,5 @@ def _list(failures: dict[str, int]) -> str:
 
 
 def _put(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_bytes(content)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase_crystalformer.errors import MissingExtra
 from ase_crystalformer.screening.store import Store
+from ase_crystalformer.writing import whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -108,17 +109,15 @@ def write_parquet(path: Path, frames: Iterator["DataFrame"], table: Table) -> No
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    partial = path.with_name(f"{path.name}.partial")
     plain = pa.Schema.from_pandas(table.frame([]), preserve_index=False)
     noted = [
         plain.field(name).with_metadata({"unit": table.units[name]} if name in table.units else {})
         for name in table.columns
     ]
     schema = pa.schema(noted, metadata=plain.metadata)
-    with ParquetWriter(partial, schema) as writer:
+    with whole(path) as partial, ParquetWriter(partial, schema) as writer:
         for frame in frames:
             writer.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
-    partial.replace(path)
 
 
 def check_parquet() -> None:

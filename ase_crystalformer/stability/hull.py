@@ -21,6 +21,7 @@ from ase_crystalformer.errors import BadStructure
 from ase_crystalformer.stability.known_phases import as_entry
 from ase_crystalformer.stability.known_phases import known_phases as read_known_phases
 from ase_crystalformer.structures import as_crystal
+from ase_crystalformer.writing import whole
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -193,11 +194,9 @@ def write_entries(path: str | Path, entries: "Iterable[ComputedEntry]") -> None:
     """Write entries as JSON that ``read_entries`` and pymatgen read."""
     from monty.json import MontyEncoder
 
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
     rows = [entry.as_dict() for entry in entries]
-    partial.write_text(json.dumps(rows, cls=MontyEncoder), encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_text(json.dumps(rows, cls=MontyEncoder), encoding="utf-8")
 
 
 def _to_pymatgen(structure: Any) -> "Structure":

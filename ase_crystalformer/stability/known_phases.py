@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ase_crystalformer.errors import MissingData
+from ase_crystalformer.writing import whole
 
 if TYPE_CHECKING:
     from pymatgen.entries.computed_entries import ComputedEntry
@@ -88,7 +89,5 @@ def write_known_phases(path: Path | str, phases: Iterable[Phase]) -> None:
     writer.writerow(Phase._fields)
     for phase in sorted(phases):
         writer.writerow([phase.formula, f"{phase.energy_per_atom:.4f}", phase.id])
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ase_crystalformer.training.reliability import LEVELS, Compared
+from ase_crystalformer.writing import whole
 
 #: Errors are averaged over so many groups of like expectation.
 BINS = 12
@@ -24,9 +25,8 @@ def plot_calibration(compared: Sequence[Compared], path: Path) -> None:
     for one, (left, right) in zip(compared, panels, strict=True):
         _errors(left, one)
         _shares(right, one)
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, dpi=130, format="png")
-    partial.replace(path)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")
 
 
 def _errors(axes: Any, one: Compared) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_crystalformer.writing import whole
+
 #: Panels in one row.
 COLUMNS = 3
 
@@ -38,9 +40,8 @@ def plot_parity(
         axes.set_title(title, fontsize=9)
     for axes in panels:
         axes.set_axis_off()
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, dpi=130, format=path.suffix.removeprefix("."))
-    partial.replace(path)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=130)
 
 
 def _box(values: Values) -> tuple[float, float]:

@@ -1,0 +1,21 @@
+"""Files that appear whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Name a place to write to, which takes the name ``path`` when all is written.
+
+    It lies in the same folder and has the same ending. Where writing breaks, ``path`` stays as it
+    was; what a killed process leaves is written over by the next one.
+    """
+    path = Path(path)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
