@@ -23,10 +23,10 @@ import numpy as np
 import typer
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read, write
+from ase.io import read
 from committee import RECIPE, Plan, explore, trained, walk
 from matplotlib.figure import Figure
-from programs import Crystal, Out, read_crystal, run, write_results
+from programs import Crystal, Out, read_crystal, run, write_frames, write_results
 
 from ase_crystalformer import CrystalformerError, load_calculator
 
@@ -111,9 +111,9 @@ def learn(crystal: Atoms, plan: Plan, rounds: int, out: Path) -> Study:
     if not (out / "round-0.extxyz").exists():
         steps = walk(crystal, labeller, plan, random)
         tests = [labelled(next(steps), labeller) for _ in range(plan.test)]
-        _write(out / "test.extxyz", tests)
+        write_frames(out / "test.extxyz", tests)
         start = shaken(crystal, plan.start, random)
-        _write(out / "round-0.extxyz", [labelled(atoms, labeller) for atoms in start])
+        write_frames(out / "round-0.extxyz", [labelled(atoms, labeller) for atoms in start])
     tests = read(out / "test.extxyz", ":") if plan.test else []
     while len(done) < rounds:
         number = len(done)
@@ -124,7 +124,7 @@ def learn(crystal: Atoms, plan: Plan, rounds: int, out: Path) -> Study:
         order = np.argsort(-scores) if plan.pick == "uncertain" else random.permutation(len(scores))
         best = order[: plan.picked]
         picked = [labelled(found[index], labeller) for index in best]
-        _write(out / f"round-{number + 1}.extxyz", picked)
+        write_frames(out / f"round-{number + 1}.extxyz", picked)
         done.append(
             Round(
                 frames=len(frames),
@@ -166,12 +166,6 @@ def _begun(plan: Plan, crystal: str, out: Path) -> list[Round]:
             f"{out} holds a study with another {', '.join(changed)}. Give another --out."
         )
     return [Round(**one) for one in told["rounds"]]
-
-
-def _write(path: Path, frames: list[Atoms]) -> None:
-    partial = path.with_suffix(".partial")
-    write(partial, frames, format="extxyz")
-    partial.replace(path)
 
 
 def draw(study: Study) -> Figure:

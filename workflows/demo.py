@@ -18,6 +18,7 @@ from ase import Atoms
 from ase.io import read, write
 from ase.visualize.plot import plot_atoms
 from matplotlib.figure import Figure
+from programs import whole
 
 from ase_crystalformer import predict, relax
 
@@ -89,7 +90,8 @@ def draw(table: pd.DataFrame, relaxed: list[Any], path: Path) -> None:
         panels[1][-1].scatter([], [], color=f"C{number}", s=45, label=name)
     panels[1][-1].legend(loc="center", frameon=False)
     panels[1][-1].axis("off")
-    figure.savefig(path, dpi=120)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=120)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.md.langevinbaoab import LangevinBAOAB
 from jaxtyping import Float
+from programs import whole
 
 from ase_crystalformer import CrystalformerError
 
@@ -64,8 +65,7 @@ class State:
 
     def save(self, path: Path, settings: Settings) -> None:
         """Write the state, whole or not at all."""
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with whole(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
                 numbers=self.atoms.numbers,
@@ -79,7 +79,6 @@ class State:
                 step=self.step,
                 settings=json.dumps(asdict(settings)),
             )
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path, start: Atoms, settings: Settings) -> "State":

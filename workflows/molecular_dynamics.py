@@ -24,7 +24,7 @@ from ase import Atoms, units
 from ase.io.trajectory import Trajectory
 from dynamics import Settings, State, advance, begin
 from matplotlib.figure import Figure
-from programs import Crystal, Out, Potential, read_crystal, run, write_results
+from programs import Crystal, Out, Potential, read_crystal, run, whole, write_results
 
 from ase_crystalformer import CrystalformerError, load_calculator
 
@@ -103,17 +103,13 @@ def files(out: Path, step: int) -> Iterator[tuple[Any, Any]]:
     kept = [list(READINGS)]
     if step:
         with table.open(encoding="utf-8", newline="") as file:
-            whole = [row for row in csv.reader(file) if len(row) == len(READINGS)]
-        kept += [row for row in whole[1:] if int(row[0]) <= step]
-        partial = out / ".trajectory.partial"
-        with Trajectory(frames) as old, Trajectory(partial, "w") as new:
+            complete = [row for row in csv.reader(file) if len(row) == len(READINGS)]
+        kept += [row for row in complete[1:] if int(row[0]) <= step]
+        with whole(frames) as partial, Trajectory(frames) as old, Trajectory(partial, "w") as new:
             for number in range(len(kept) - 1):
                 new.write(old[number])
-        partial.replace(frames)
-    partial = out / ".readings.partial"
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with whole(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(kept)
-    partial.replace(table)
     with Trajectory(frames, "a" if step else "w") as traj, table.open("a", newline="") as rows:
         yield traj, rows
 

@@ -13,8 +13,7 @@ be computed, or does not come to rest, is named and left out. Writes ``table.csv
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ase.filters import FrechetCellFilter
 from ase.io import read
 from ase.optimize import FIRE
 from monty.serialization import dumpfn, loadfn
+from programs import whole
 from pymatgen.analysis.phase_diagram import PDPlotter
 from tqdm import tqdm
 
@@ -177,16 +177,11 @@ def compare(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Name a file to write, which takes its place when it is written."""
-    partial = path.with_name(f".partial-{path.name}")
-    yield partial
-    partial.replace(path)
-
-
 def draw(hulls: dict[str, ConvexHull], elements: list[str], path: Path) -> None:
-    """Draw the hulls side by side."""
+    """Draw the hulls side by side; of more than three elements, leave no picture of another."""
+    if len(elements) not in {2, 3}:
+        path.unlink(missing_ok=True)
+        return
     figure = plt.figure(figsize=(8 * len(hulls), 7))
     for number, (title, hull) in enumerate(hulls.items(), start=1):
         axes = figure.add_subplot(1, len(hulls), number)  # which pymatgen's plotter finds by itself
@@ -201,7 +196,7 @@ def draw(hulls: dict[str, ConvexHull], elements: list[str], path: Path) -> None:
     figure.set_size_inches(8 * len(hulls), 7)
     figure.subplots_adjust(left=0.05, right=0.97, bottom=0.1, top=0.92)
     with whole(path) as partial:
-        figure.savefig(partial, dpi=100, format="png")
+        figure.savefig(partial, dpi=100)
     plt.close(figure)
 
 
@@ -234,9 +229,8 @@ def run(given: argparse.Namespace) -> None:
         table.to_csv(rows, index=False)
         dumpfn([one.entry for one in judged], entries)
     elements = sorted({one.symbol for entry in hull.entries for one in entry.elements})
-    if len(elements) in {2, 3}:
-        titles = {given.calculator: hull} | ({"DFT": reference} if reference else {})
-        draw(titles, elements, given.out / "hull.png")
+    titles = {given.calculator: hull} | ({"DFT": reference} if reference else {})
+    draw(titles, elements, given.out / "hull.png")
     distances = [column for column in table if column.startswith("above hull")]
     shown = table[table[distances].min(axis=1) < STABLE].drop(columns=["decomposes to"])
     print(shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-"))

@@ -3,7 +3,8 @@
 import json
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -147,11 +148,18 @@ def with_results(atoms: Atoms) -> Atoms:
     return kept
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Name a file to write, which takes its place when it is written."""
+    partial = path.with_name(f".partial-{path.name}")
+    yield partial
+    partial.replace(path)
+
+
 def write_frames(path: Path, frames: list[Atoms]) -> None:
     """Write structures as extended XYZ, all or none."""
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial, frames, format="extxyz")
-    partial.replace(path)
+    with whole(path) as partial:
+        write(partial, frames, format="extxyz")
 
 
 def write_results(out: Path, name: str, found: Any, figure: "Figure | None" = None) -> None:
@@ -164,10 +172,9 @@ def write_results(out: Path, name: str, found: Any, figure: "Figure | None" = No
         figure: To draw.
     """
     out.mkdir(parents=True, exist_ok=True)
-    partial = out / f".{name}.partial"
     text = json.dumps(asdict(found), indent=1, default=lambda array: array.tolist())
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(out / f"{name}.json")
+    with whole(out / f"{name}.json") as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
     if figure is not None:
-        figure.savefig(partial, dpi=120, format="png")
-        partial.replace(out / f"{name}.png")
+        with whole(out / f"{name}.png") as partial:
+            figure.savefig(partial, dpi=120)

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from programs import whole
 from scaling.frames import emt_frames, frames_of, split
 from scaling.picture import draw, laws_of, plain_laws, table
 from scaling.plan import Plan, Run, all_runs, read_plan
@@ -50,9 +51,8 @@ def crystals_for(plan: Plan, data: Path | None, only: Sequence[str], folder: Pat
     largest = max([*plan.crystals, plan.base["crystals"]])
     needed = round(1.3 * (largest + 5 * plan.validation))
     frames = emt_frames(needed) if data is None else frames_of(data, only)
-    partial = folder.with_suffix(".partial")
-    write_crystals(split(frames, largest, plan.validation), plan, partial)
-    partial.replace(folder)
+    with whole(folder) as partial:
+        write_crystals(split(frames, largest, plan.validation), plan, partial)
 
 
 def study(plan: Plan, out: Path) -> list[Point]:
@@ -68,9 +68,8 @@ def study(plan: Plan, out: Path) -> list[Point]:
             continue
         bar.set_postfix_str(f"{run.contender}, {run.crystals} crystals, {run.epochs} epochs")
         points.append(perform(run, plan, out))
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(points, indent=1) + "\n", encoding="utf-8")
-        partial.replace(file)
+        with whole(file) as partial:
+            partial.write_text(json.dumps(points, indent=1) + "\n", encoding="utf-8")
     return [point for point in points if Run(**{key: point[key] for key in keys}) in set(wanted)]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from programs import whole
 
 from scaling.laws import Law, fit_law
 from scaling.plan import SERIES, Plan, Run, runs_of
@@ -79,7 +80,8 @@ def draw(
     panels[0].set_ylabel(label)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
-    figure.savefig(path, dpi=150)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=150)
 
 
 def _dress(axes: Axes, effort: str) -> None:
