@@ -22,6 +22,7 @@ def run(monkeypatch, tmp_path):
     def run(*arguments):
         given = ["phase_diagram.py", *map(str, arguments), "--out", str(tmp_path / "out")]
         monkeypatch.setattr(sys, "argv", given)
+        monkeypatch.syspath_prepend(FOLDER)
         runpy.run_path(str(FOLDER / "phase_diagram.py"), run_name="__main__")
         return pd.read_csv(tmp_path / "out" / "table.csv").set_index("name")
 
