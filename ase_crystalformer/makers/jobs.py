@@ -1,5 +1,6 @@
 """Makers, one per job; each runs wherever jobflow sends it."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ class RelaxMaker(PotentialMaker):
 
 
 @dataclass
-class _AtRest(PotentialMaker):
+class _AtRest(PotentialMaker, ABC):
     """A property of a relaxed structure: two jobs, or one if there is nothing to relax.
 
     The second job fails with ``BadStructure`` if the first leaves the structure moving.
@@ -132,6 +133,7 @@ class _AtRest(PotentialMaker):
         jobs.append(self.measured(structure, converged))
         return Flow(jobs, output=jobs[-1].output, name=self.name)
 
+    @abstractmethod
     def measured(self, structure: Structure, converged: bool | None = None) -> Any:
         """Make the job of the property.
 
@@ -139,7 +141,6 @@ class _AtRest(PotentialMaker):
             structure: At rest.
             converged: What the relaxation before says of that.
         """
-        raise NotImplementedError
 
 
 @dataclass
