@@ -34,6 +34,10 @@ class MissingData(CrystalformerError, FileNotFoundError):
     """The file of a data set is not where it was looked for."""
 
 
+class DownloadFailed(CrystalformerError, OSError):
+    """A file did not arrive whole, or is not the one asked for; trying again may help."""
+
+
 class NoForces(CrystalformerError):
     """Forces or stress were asked of a model that has none."""
 

@@ -156,7 +156,7 @@ def test_a_table_without_structures_is_refused(tmp_path):
 
 def test_a_file_nobody_understands_is_refused(tmp_path):
     (tmp_path / "a.docx").write_text("Dear editor,")
-    with pytest.raises(BadStructure, match="ASE cannot read"):
+    with pytest.raises(BadStructure, match="cannot be read by ASE"):
         list(load(tmp_path / "a.docx"))
 
 

@@ -6,8 +6,10 @@ real columns, and ``key=value`` pairs. Other files go through ASE (see :mod:`.fi
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from ase.data import atomic_numbers
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from ase_crystalformer.data.rows import open_text
 from ase_crystalformer.errors import BadStructure
 
 _PAIR = re.compile(r'([^\s=]+)=(?:"([^"]*)"|(\S*))')
@@ -33,25 +36,26 @@ class Frame:
 
 
 def read_extxyz(path: Path | str) -> Iterator[Frame]:
-    """Read every frame of an extended XYZ file, gzip'd or not.
+    """Read every frame of an extended XYZ file, gzip'd or not, one at a time.
 
     Raises:
         BadStructure: A frame is not what its header says; names the file and the line.
     """
-    lines = read_text(path).splitlines()
-    start = 0
-    while start < len(lines):
-        try:
-            atoms = int(lines[start])
-            frame = _frame(lines[start + 1], lines[start + 2 : start + 2 + atoms], atoms)
-        except (ValueError, KeyError, IndexError) as error:
-            raise BadStructure(
-                f"{path}, line {start + 1}: not a frame of extended XYZ ({error!r}). Expected the "
-                'number of atoms, then Lattice="..." Properties=species:S:1:pos:R:3..., then one '
-                "line per atom."
-            ) from error
-        yield frame
-        start += 2 + atoms
+    line = 1
+    try:
+        with open_text(Path(path)) as file:
+            for first in file:
+                atoms = int(first)
+                yield _frame(next(file, ""), list(islice(file, atoms)), atoms)
+                line += 2 + atoms
+    except (ValueError, KeyError, IndexError, EOFError, OSError, zlib.error) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise BadStructure(
+            f"{path}, line {line}: not a frame of extended XYZ ({error!r}). Expected the "
+            'number of atoms, then Lattice="..." Properties=species:S:1:pos:R:3..., then one '
+            "line per atom."
+        ) from error
 
 
 def read_text(path: Path | str) -> str:
@@ -64,7 +68,7 @@ def _frame(header: str, rows: list[str], atoms: int) -> Frame:
     info = {key: quoted or bare for key, quoted, bare in _PAIR.findall(header)}
     widths = _columns(info.pop("Properties"))
     total = sum(widths.values())
-    tokens = "\n".join(rows).split()
+    tokens = " ".join(rows).split()
     if len(tokens) != atoms * (1 + total):
         raise ValueError(f"{len(tokens)} values for {atoms} atoms of {1 + total} columns")
     species = np.array([atomic_numbers[symbol] for symbol in tokens[:: 1 + total]], dtype=np.int64)

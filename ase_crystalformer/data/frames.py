@@ -14,7 +14,7 @@ from ase_crystalformer.errors import BadStructure, MissingData
 SOURCE = "own"
 
 #: Files that are read where a folder is given; each may be gzip'd.
-PATTERNS = ("*.extxyz", "*.xyz", "*.db", "*.traj", "*vasprun*.xml")
+PATTERNS = ("*.extxyz", "*.xyz", "*.db", "*.aselmdb", "*.traj", "*vasprun*.xml")
 
 #: Remarks by which files say that a calculation came to no good end.
 CONVERGED = ("converged", "scf_converged", "electronic_converged")
@@ -34,9 +34,9 @@ def read_frames(sources: Iterable[str | Path], *, group: str) -> Iterator[Labell
     and those seen before.
 
     Args:
-        sources: Extended XYZ, ASE databases and trajectories, ``vasprun.xml``, whatever else
-            ``read_file`` takes; folders, searched at every depth; globs. Energies in eV, forces in
-            eV/Å, stresses in eV/Å³ with ASE's sign, as ASE gives them.
+        sources: Extended XYZ, ASE databases (SQLite, LMDB) and trajectories, ``vasprun.xml``,
+            whatever else ``read_file`` takes; folders, searched at every depth; globs. Energies in
+            eV, forces in eV/Å, stresses in eV/Å³ with ASE's sign, as ASE gives them.
         group: The scale their energies stand on.
 
     Raises:

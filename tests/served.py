@@ -1,0 +1,76 @@
+"""A server on this machine that sends one file, and can be cut off."""
+
+import re
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Served:
+    """What is served, how it fails, and what was asked for.
+
+    Attributes:
+        content: The file.
+        etag: The server's name for its version.
+        cuts: After how many bytes the next answers break off.
+        ranges: Whether parts may be asked for.
+        asked: The header Range of every request.
+        status: Answer this instead.
+    """
+
+    def __init__(self, content):
+        self.content, self.etag, self.status = content, '"first"', None
+        self.cuts, self.asked, self.ranges = [], [], True
+        self.url = ""
+
+
+@contextmanager
+def serve(content):
+    """Serve a file on a port of this machine."""
+    served = Served(content)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            answer(self, served)
+
+        def log_message(self, *told):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    served.url = f"http://127.0.0.1:{server.server_port}/file"
+    try:
+        yield served
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def answer(handler, served):
+    """Send the file or the part asked for, as far as it goes."""
+    asked = handler.headers.get("Range")
+    served.asked.append(asked)
+    if served.status:
+        handler.send_error(served.status)
+        return
+    start = 0
+    same = handler.headers.get("If-Range", served.etag) == served.etag
+    if asked and served.ranges and same:
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
+    total = len(served.content)
+    if start >= total:
+        handler.send_response(416)
+        handler.send_header("Content-Range", f"bytes */{total}")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return
+    handler.send_response(206 if start else 200)
+    handler.send_header("ETag", served.etag)
+    handler.send_header("Content-Length", str(total - start))
+    if start:
+        handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+    handler.end_headers()
+    stop = start + served.cuts.pop(0) if served.cuts else total
+    handler.wfile.write(served.content[start:stop])

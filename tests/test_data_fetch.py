@@ -1,0 +1,183 @@
+"""What is fetched arrives whole, is what was asked for, and is never fetched twice."""
+
+import hashlib
+import io
+import socket
+import tarfile
+
+import pytest
+from served import serve
+
+import ase_crystalformer.data.fetch as fetching
+from ase_crystalformer.data.fetch import fetch, fetch_file, fetchable
+from ase_crystalformer.data.registry import DATA_SETS, Download
+from ase_crystalformer.errors import DownloadFailed, MissingData, UnknownName
+
+CONTENT = bytes(range(256)) * 5000
+CONNECT, LOOK_UP = socket.socket.connect, socket.getaddrinfo
+
+
+@pytest.fixture
+def here(closed_network, monkeypatch):
+    """Open the way to this machine, and to no other."""
+
+    def connect(self, address):
+        assert address[0] == "127.0.0.1"
+        return CONNECT(self, address)
+
+    def look_up(host, *told, **more):
+        assert host == "127.0.0.1"
+        return LOOK_UP(host, *told, **more)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(fetching, "PAUSE", 0.0)
+    monkeypatch.setattr(fetching, "CHUNK", 1000)
+
+
+@pytest.fixture
+def served(here):
+    with serve(CONTENT) as told:
+        yield told
+
+
+def told(served, **known):
+    return Download(**{"file": "data.json", "url": served.url, **known})
+
+
+CHECKS = [
+    {"sha256": hashlib.sha256(CONTENT).hexdigest()},
+    {"md5": hashlib.md5(CONTENT).hexdigest()},
+    {"size": len(CONTENT)},
+    {},
+]
+
+
+@pytest.mark.parametrize("known", CHECKS, ids=["sha256", "md5", "size", "nothing"])
+def test_a_whole_file_is_fetched_once(served, tmp_path, known):
+    for _ in range(2):
+        path = fetch_file(told(served, **known), tmp_path)
+        assert path.read_bytes() == CONTENT
+    assert served.asked == [None]
+    assert [one.name for one in tmp_path.iterdir()] == ["data.json"]
+
+
+def test_what_was_cut_off_goes_on_where_it_ended(served, tmp_path):
+    served.cuts = [300_000, 500_000]
+    seen = []
+    path = fetch_file(told(served, **CHECKS[0]), tmp_path, progress=lambda *at: seen.append(at))
+    assert path.read_bytes() == CONTENT
+    assert served.asked == [None, "bytes=300000-", "bytes=800000-"]
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {len(CONTENT)}
+
+
+def test_a_second_call_goes_on_too(served, tmp_path):
+    served.cuts = [300_000] + [0] * fetching.ATTEMPTS
+    with pytest.raises(DownloadFailed, match=r"cut off after 300,000 bytes.*Call again"):
+        fetch_file(told(served), tmp_path)
+    assert not (tmp_path / "data.json").exists()
+    served.asked.clear()
+    assert fetch_file(told(served), tmp_path).read_bytes() == CONTENT
+    assert served.asked == ["bytes=300000-"]
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(served, tmp_path):
+    (tmp_path / "data.json.part").write_bytes(b"old" * 1000)
+    (tmp_path / "data.json.part.etag").write_text('"before"')
+    assert fetch_file(told(served), tmp_path).read_bytes() == CONTENT
+    assert served.asked == ["bytes=3000-"]
+
+
+def test_a_server_without_ranges_sends_all_again(served, tmp_path):
+    served.cuts, served.ranges = [300_000], False
+    assert fetch_file(told(served), tmp_path).read_bytes() == CONTENT
+    assert len(served.asked) == 2
+
+
+@pytest.mark.parametrize("surplus", [0, 10])
+def test_a_part_that_is_all_there_is_is_taken_and_a_longer_one_is_not(served, tmp_path, surplus):
+    (tmp_path / "data.json.part").write_bytes(CONTENT + b"x" * surplus)
+    assert fetch_file(told(served), tmp_path).read_bytes() == CONTENT
+    assert len(served.asked) == (2 if surplus else 1)
+
+
+@pytest.mark.parametrize(
+    "known", [{"sha256": "0" * 64}, {"md5": "0" * 32}, {"size": 7}], ids=["sha256", "md5", "size"]
+)
+def test_another_file_is_refused_and_removed(served, tmp_path, known):
+    with pytest.raises(DownloadFailed, match=r"should have .* It was removed"):
+        fetch_file(told(served, **known), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_that_is_there_is_told_and_left(served, tmp_path):
+    (tmp_path / "data.json").write_bytes(CONTENT[:-1])
+    with pytest.raises(DownloadFailed, match="move it away"):
+        fetch_file(told(served, **CHECKS[0]), tmp_path)
+    assert (tmp_path / "data.json").exists()
+    assert served.asked == []
+
+
+def test_what_is_gone_is_not_asked_for_again(served, tmp_path):
+    served.status = 404
+    with pytest.raises(DownloadFailed, match="answers 404"):
+        fetch_file(told(served), tmp_path)
+    assert len(served.asked) == 1
+
+
+def test_a_disk_that_is_too_small_is_told(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda path: type("", (), {"free": 10}))
+    with pytest.raises(DownloadFailed, match="10 bytes left"):
+        fetch_file(told(served), tmp_path)
+
+
+def archive(*names):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as file:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = 4
+            file.addfile(entry, io.BytesIO(b"data"))
+    return packed.getvalue()
+
+
+def test_an_archive_is_unpacked_once(served, tmp_path):
+    served.content = archive("rattled/a.aselmdb", "rattled/b.aselmdb")
+    packed = told(served, file="train/rattled.tar.gz")
+    for _ in range(2):
+        place = fetch_file(packed, tmp_path)
+        assert sorted(path.name for path in place.rglob("*.aselmdb")) == ["a.aselmdb", "b.aselmdb"]
+    assert len(served.asked) == 1
+    assert [path.name for path in (tmp_path / "train").iterdir()] == ["rattled"]
+
+
+@pytest.mark.parametrize("content", [archive("../outside"), archive("a")[:-20], b"no archive"])
+def test_an_archive_that_is_none_or_wants_out_is_refused(served, tmp_path, content):
+    served.content = content
+    with pytest.raises(DownloadFailed, match="cannot be unpacked"):
+        fetch_file(told(served, file="in/it.tar.gz"), tmp_path)
+    assert not (tmp_path / "in" / "it").exists()
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_data_set_is_fetched_by_its_name(served, tmp_path, monkeypatch):
+    known = DATA_SETS["matbench-phonons"]
+    one = told(served, file=known.downloads[0].file)
+    monkeypatch.setitem(DATA_SETS, "matbench-phonons", replace_downloads(known, one))
+    assert fetch("matbench-phonons", tmp_path) == [tmp_path / "matbench_phonons.json.gz"]
+
+
+def replace_downloads(data_set, *downloads):
+    from dataclasses import replace
+
+    return replace(data_set, downloads=downloads)
+
+
+def test_names_that_cannot_be_fetched():
+    with pytest.raises(UnknownName, match="Did you mean 'mptrj'"):
+        fetch("mptrjj", ".")
+    with pytest.raises(MissingData, match=r"set of ours.*matbench-phonons"):
+        fetch("mp_labelled", ".")
+    assert "mp" in fetchable()
+    assert "mp_labelled" not in fetchable()
