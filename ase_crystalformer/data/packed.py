@@ -1,8 +1,9 @@
 """Crystals as flat arrays on disk, graphs included: written once, mapped, read by slices.
 
 Training needs nothing but these files, torch and numpy. A packed set is a folder with one raw array
-per field and ``meta.json``, which holds types, the neighbour rule, and the names of labels, sources
-and groups.
+per field, ``ids.jsonl`` with a name per line, and ``meta.json``, which holds types, the neighbour
+rule, and the names of labels, sources and groups. Neither writing nor reading one holds a set in
+memory.
 """
 
 import json
@@ -10,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ase_crystalformer.data.crystals import LabelledCrystal, check
+from ase_crystalformer.data.ragged import ranges, starts
 from ase_crystalformer.errors import BadModelFile, BadStructure
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Rule, build
@@ -49,6 +52,9 @@ EDGE_FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "image": ("<i2", (3,)),
 }
 SPLITS = ("train", "val", "test")
+
+#: The file with the names of the crystals.
+IDS = "ids.jsonl"
 
 #: Source of the frames of an earlier training that are mixed into a later one.
 REPLAY = "replay"
@@ -84,27 +90,29 @@ def pack(
     kinds = {**CRYSTAL_FIELDS, **ATOM_FIELDS, **EDGE_FIELDS}
     kinds |= {f"label.{name}": ("<f8", ()) for name in labels}
     names: dict[str, dict[str, int]] = {"source": {}, "group": {}}
-    ids: list[str] = []
     failures: list[str] = []
+    packed = 0
     with ExitStack() as stack:
         files = {name: stack.enter_context((partial / f"{name}.bin").open("wb")) for name in kinds}
+        ids = stack.enter_context((partial / IDS).open("w", encoding="utf-8"))
         for crystal in crystals:
             try:
                 rows = _rows(crystal, rule, labels, by_symmetry, names)
             except BadStructure as error:
                 failures.append(f"{crystal.id}: {error}")
                 continue
-            ids.append(crystal.id)
+            packed += 1
+            ids.write(json.dumps(crystal.id) + "\n")
             for name, value in rows.items():
                 files[name].write(np.ascontiguousarray(value, dtype=kinds[name][0]).tobytes())
     meta = {
         "rule": rule_dict(rule),
         "by_symmetry": by_symmetry,
         "fold": fold,
+        "crystals": packed,
         "labels": list(labels),
         "names": {key: list(values) for key, values in names.items()},
         "fields": {name: [kind, list(shape)] for name, (kind, shape) in kinds.items()},
-        "ids": ids,
     }
     (partial / "meta.json").write_text(json.dumps(meta))
     if folder.exists():
@@ -201,11 +209,10 @@ class PackedCrystals:
         if not meta.is_file():
             raise BadModelFile(f"{self.folder} is not a packed data set: it has no meta.json.")
         self.meta: dict[str, Any] = json.loads(meta.read_text())
-        self.ids: list[str] = self.meta["ids"]
         self.labels: list[str] = self.meta["labels"]
         self.arrays = {name: self._map(name, *spec) for name, spec in self.meta["fields"].items()}
-        self.atom_start = _starts(self.arrays["atoms"])
-        self.edge_start = _starts(self.arrays["edges"])
+        self.atom_start = starts(self.arrays["atoms"])
+        self.edge_start = starts(self.arrays["edges"])
         self._check_lengths()
 
     def _map(self, name: str, kind: str, shape: list[int]) -> NDArray[Any]:
@@ -221,7 +228,7 @@ class PackedCrystals:
         """Compare the length of every array with what the counts say."""
         counts = {"atoms": self.arrays["atoms"].sum(), "edges": self.arrays["edges"].sum()}
         for name, array in self.arrays.items():
-            rows = len(self.ids)
+            rows = len(self)
             if name in ATOM_FIELDS or name in EDGE_FIELDS:
                 rows = int(counts["atoms" if name in ATOM_FIELDS else "edges"])
             if len(array) != rows:
@@ -230,8 +237,24 @@ class PackedCrystals:
                     "truncated or of another set. Pack anew."
                 )
 
+    @cached_property
+    def ids(self) -> list[str]:
+        """Names of all crystals, read when they are asked for."""
+        if "ids" in self.meta:  # as sets were packed before
+            return list(self.meta["ids"])
+        try:
+            with (self.folder / IDS).open(encoding="utf-8") as file:
+                ids = [json.loads(line) for line in file]
+        except (OSError, ValueError) as error:
+            raise BadModelFile(
+                f"{self.folder / IDS} cannot be read: {error}. Pack anew."
+            ) from error
+        if len(ids) != len(self):
+            raise BadModelFile(f"{self.folder / IDS} is truncated or of another set. Pack anew.")
+        return ids
+
     def __len__(self) -> int:
-        return len(self.ids)
+        return self.meta["crystals"] if "crystals" in self.meta else len(self.meta["ids"])
 
     def where(self, split: str) -> NDArray[np.int64]:
         """Numbers of the crystals in a split: ``train``, ``val`` or ``test``."""
@@ -246,8 +269,8 @@ class PackedCrystals:
     ) -> tuple[CrystalGraph, dict[str, Tensor]]:
         """Collate crystals by number: the graph in float32, and every label there is."""
         index = np.asarray(which, dtype=np.int64)
-        atom_rows = _ranges(self.atom_start[index], self.arrays["atoms"][index])
-        edge_rows = _ranges(self.edge_start[index], self.arrays["edges"][index])
+        atom_rows = ranges(self.atom_start[index], self.arrays["atoms"][index])
+        edge_rows = ranges(self.edge_start[index], self.arrays["edges"][index])
         atoms = np.asarray(self.arrays["atoms"][index], dtype=np.int64)
         offset = np.repeat(np.cumsum(atoms) - atoms, self.arrays["edges"][index])
         read = self._read
@@ -271,16 +294,3 @@ class PackedCrystals:
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.asarray(self.arrays[name][rows]))
-
-
-def _starts(counts: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each crystal's rows begin."""
-    total = np.cumsum(counts, dtype=np.int64)
-    return total - counts
-
-
-def _ranges(start: NDArray[np.int64], count: NDArray[Any]) -> NDArray[np.int64]:
-    """Concatenate ``range(start, start + count)`` of every crystal."""
-    count = np.asarray(count, dtype=np.int64)
-    shift = np.repeat(start - (np.cumsum(count) - count), count)
-    return np.arange(count.sum()) + shift
