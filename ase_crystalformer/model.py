@@ -44,7 +44,8 @@ class CrystalModel(nn.Module):
     Args:
         encoder: A name in ``ENCODERS``.
         config: Fields of that encoder's configuration.
-        targets: What a property model predicts; empty for a potential.
+        targets: What a property model predicts; empty for a potential, and where an encoder was
+            pretrained and predicts nothing yet.
         energy_scale: Of a potential, whose code and zero its energies stand on; else None.
         mixer: Fields of a ``MixerConfig``, for attention over all atoms behind the encoder.
         card: Origin and errors.
@@ -66,7 +67,7 @@ class CrystalModel(nn.Module):
         super().__init__()
         if encoder not in ENCODERS:
             raise unknown_name("encoder", encoder, ENCODERS)
-        if bool(targets) == bool(energy_scale):
+        if targets and energy_scale:
             raise ValueError(
                 "A model has either targets (properties) or an energy_scale (a potential)."
             )
@@ -76,7 +77,7 @@ class CrystalModel(nn.Module):
         self.targets = tuple(targets)
         self.energy_scale = energy_scale
         width = self.encoder.width
-        self.head = PropertyHead(width, targets) if targets else EnergyHead(width)
+        self.head = EnergyHead(width) if energy_scale else PropertyHead(width, targets)
         self.uncertainty: UncertaintyHead | None = None
 
     @property
@@ -148,8 +149,9 @@ class CrystalModel(nn.Module):
         """
         if not isinstance(self.head, EnergyHead):
             raise NoForces(
-                f"{self.card.name!r} predicts {', '.join(t.name for t in self.targets)}; it has no "
-                "energy, forces or stress. Use a potential, e.g. 'default'."
+                f"{self.card.name!r} predicts "
+                f"{', '.join(t.name for t in self.targets) or 'nothing, it is an encoder alone'}; "
+                "it has no energy, forces or stress. Use a potential, e.g. 'default'."
             )
         if derivatives:
             self.check_smooth()

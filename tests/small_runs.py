@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.packed import PackedCrystals, pack
@@ -127,3 +128,8 @@ def broken_and_resumed(recipe, folder, monkeypatch, *, after):
         with pytest.raises(Stopped):
             fit(recipe, folder, progress=False)
     return fit(recipe, folder, resume=True, progress=False)
+
+
+def assert_same_weights(one, other):
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name]), name

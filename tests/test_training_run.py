@@ -1,4 +1,4 @@
-"""A run: the loss falls, it can be broken and resumed, and what it leaves is what it says."""
+"""A run: the loss falls, and what it leaves is what it says."""
 
 import json
 import logging
@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_runs import (
     TARGETS,
+    assert_same_weights,
     crystals_with_forces,
     crystals_with_properties,
     packed_set,
@@ -20,10 +21,9 @@ from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training import run
-from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.build import build_model, build_objective
-from ase_crystalformer.training.module import LEAST_RATE, Fitting, rate
-from ase_crystalformer.training.run import fit, train
+from ase_crystalformer.training.module import Fitting
+from ase_crystalformer.training.run import fit
 
 
 @pytest.fixture(scope="module")
@@ -40,31 +40,6 @@ def potential(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed") / "potential"
     packed_set(crystals_with_forces(), folder, "energy")
     return folder
-
-
-class Stopped(Exception):
-    """The machine went down."""
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Break a run after so many steps."""
-    step = Fitting.training_step
-
-    def arrange(number):
-        def broken(self, batch, index):
-            if self.trainer.global_step == number:
-                raise Stopped
-            return step(self, batch, index)
-
-        monkeypatch.setattr(Fitting, "training_step", broken)
-
-    return arrange
-
-
-def assert_same_weights(one, other):
-    for name, weight in one.state_dict().items():
-        assert torch.equal(weight, other.state_dict()[name]), name
 
 
 def loss_on_training_data(recipe, model):
@@ -85,106 +60,6 @@ def test_the_loss_falls(request, tmp_path, kind, make, factor):
     before = loss_on_training_data(recipe, build_model(recipe, packed, packed.where("train")))
     after = loss_on_training_data(recipe, fit(recipe, tmp_path, progress=False))
     assert after < factor * before
-
-
-@pytest.mark.parametrize(
-    ("stop", "optim"),
-    [(2, {}), (9, {"ema": None, "swa_last": 0.5}), (11, {"ema": 0.9, "swa_last": 0.3})],
-)
-def test_a_broken_run_resumes_as_if_unbroken(potential, tmp_path, stop_after, stop, optim):
-    recipe = potential_recipe(
-        potential,
-        optim={"budget": 150, **optim},
-        machine={"checkpoint_minutes": 1e-6},
-        data={"share": {"eos_vasp_pbe": 0.7}},
-    )
-    unbroken = fit(recipe, tmp_path / "unbroken", progress=False)
-    stop_after(stop)
-    with pytest.raises(Stopped):
-        fit(recipe, tmp_path / "broken", progress=False)
-    stop_after(None)
-    resumed = fit(recipe, tmp_path / "broken", resume=True, progress=False)
-    assert_same_weights(unbroken, resumed)
-    assert resumed.card.errors == unbroken.card.errors
-
-
-def test_a_run_broken_while_it_is_judged_resumes_as_if_unbroken(potential, tmp_path, monkeypatch):
-    recipe = potential_recipe(
-        potential, optim={"budget": 150, "ema": 0.9}, machine={"checkpoint_minutes": 1e-6}
-    )
-    unbroken = fit(recipe, tmp_path / "unbroken", progress=False)
-    judge = Fitting.validation_step
-
-    def broken(self, batch, index):
-        raise Stopped
-
-    monkeypatch.setattr(Fitting, "validation_step", broken)
-    with pytest.raises(Stopped):
-        fit(recipe, tmp_path / "broken", progress=False)
-    monkeypatch.setattr(Fitting, "validation_step", judge)
-    resumed = fit(recipe, tmp_path / "broken", resume=True, progress=False)
-    assert_same_weights(unbroken, resumed)
-
-
-def test_a_resumed_run_sees_every_crystal_once_in_an_epoch(
-    properties, tmp_path, stop_after, monkeypatch
-):
-    recipe = property_recipe(properties, machine={"checkpoint_minutes": 1e-6})
-    seen = []
-    batch = PackedCrystals.batch
-    monkeypatch.setattr(
-        PackedCrystals, "batch", lambda self, which: seen.append(which) or batch(self, which)
-    )
-    unbroken = fit(recipe, tmp_path / "unbroken", progress=False)
-    assert unbroken.card.training["epochs"] == 2
-    whole, seen[:] = list(seen), []
-    stop_after(2)
-    with pytest.raises(Stopped):
-        fit(recipe, tmp_path / "broken", progress=False)
-    before, seen[:] = seen[:2], []
-    stop_after(None)
-    fit(recipe, tmp_path / "broken", resume=True, progress=False)
-    assert before + seen == whole
-
-
-@pytest.fixture
-def trail(monkeypatch):
-    """Weights after every step, as one vector each."""
-    found = []
-
-    def remember(self, *_):
-        weights = [w.detach().flatten() for w in self.model.parameters()]
-        found.append(torch.cat(weights).clone())
-
-    monkeypatch.setattr(Fitting, "on_train_batch_end", remember)
-    return found
-
-
-def by_decay(trail, decay):
-    average = trail[0]
-    for number, weights in enumerate(trail[1:], 1):
-        kept = min(decay, (1 + number) / (10 + number))
-        average = kept * average + (1 - kept) * weights
-    return average
-
-
-@pytest.mark.parametrize(
-    ("optim", "average"),
-    [
-        ({"ema": 0.5}, lambda trail: by_decay(trail, 0.5)),
-        ({"ema": None}, lambda trail: trail[-1]),
-        ({"ema": 0.5, "swa_last": 0.25}, lambda trail: torch.stack(trail[-2:]).mean(0)),
-    ],
-)
-def test_the_averaged_weights_are_saved(properties, tmp_path, trail, optim, average):
-    optim = {"epochs": 8, "budget": 10**6, **optim}
-    fitted = fit(property_recipe(properties, optim=optim), tmp_path, progress=False)
-    saved = CrystalModel.load(tmp_path / "model")
-    assert len(trail) == 8
-    vector = torch.cat([weight.detach().flatten() for weight in saved.parameters()])
-    torch.testing.assert_close(vector, average(trail))
-    assert optim["ema"] is None or not torch.allclose(vector, trail[-1], rtol=1e-4)
-    assert_same_weights(saved, fitted)
 
 
 def test_the_card_tells_elements_errors_and_history(properties, tmp_path):
@@ -223,18 +98,6 @@ def test_the_folder_tells_what_was_run(properties, tmp_path):
     assert len(rows) == 2
 
 
-def test_a_crash_leaves_the_model_of_the_last_epoch(potential, tmp_path, stop_after):
-    packed = PackedCrystals(potential)
-    recipe = potential_recipe(potential, optim={"epochs": 3, "budget": 150})
-    data = PackedData(packed, recipe)
-    stop_after(10)
-    with pytest.raises(Stopped):
-        fit(recipe, tmp_path, progress=False)
-    model = CrystalModel.load(tmp_path / "model")
-    assert 1 <= model.card.training["epochs"] < 3
-    assert model.energy(packed.batch(data.val)[0]).forces.isfinite().all()
-
-
 def test_a_run_is_quiet_and_its_bar_shows_errors_with_units(potential, tmp_path, capfd, caplog):
     recipe = potential_recipe(potential)
     fit(recipe, tmp_path / "silent", progress=False)
@@ -254,12 +117,6 @@ def test_a_run_changes_no_global_state(properties, tmp_path):
     finally:
         torch.set_num_threads(1)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_a_finished_run_goes_on_for_more_epochs(properties, tmp_path):
-    fit(property_recipe(properties, optim={"epochs": 2}), tmp_path, progress=False)
-    fit(property_recipe(properties, optim={"epochs": 3}), tmp_path, resume=True, progress=False)
-    assert CrystalModel.load(tmp_path / "model").card.training["epochs"] == 3
 
 
 def test_a_gradient_that_is_not_finite_is_dropped(properties, tmp_path, monkeypatch, caplog):
@@ -336,39 +193,6 @@ def test_labels_that_cannot_be_are_named(tmp_path):
         fit(property_recipe(tmp_path / "set"), tmp_path, progress=False)
 
 
-def test_what_was_run_is_not_overwritten_and_metrics_are_kept(properties, tmp_path, caplog):
-    recipe = tmp_path / "small.toml"
-    recipe.write_text(
-        f"targets = ['band_gap']\n[data]\npacked = '{properties}'\n"
-        "[model]\ncutoff = 4.0\nwidth = 16\nheads = 2\nblocks = 1\n"
-        "[optim]\nepochs = 1\nbudget = 500\n[machine]\naccelerator = 'cpu'\ndevices = 1\n"
-    )
-    folder = train(recipe, runs=tmp_path / "runs", progress=False)
-    with pytest.raises(BadRecipe, match="holds a run already"):
-        train(recipe, runs=tmp_path / "runs", progress=False)
-    (folder / "checkpoints" / "last.ckpt").unlink()
-    with pytest.raises(BadRecipe, match="no checkpoint to continue from"):
-        train(recipe, runs=tmp_path / "runs", resume=True, progress=False)
-    often = ["machine.checkpoint_minutes=1e-6", "name='often'"]
-    folder = train(recipe, often, runs=tmp_path / "runs", progress=False)
-    longer = [*often, "optim.epochs=2"]
-    with caplog.at_level(logging.WARNING):
-        train(recipe, longer, runs=tmp_path / "runs", resume=True, progress=False)
-    assert "began with another optim" in caplog.text
-    assert (folder / "metrics.1.csv").exists()
-    assert (folder / "metrics.csv").exists()
-
-
-def test_a_checkpoint_runs_no_code(properties, tmp_path):
-    recipe = property_recipe(properties)
-    fit(recipe, tmp_path, progress=False)
-    content = b"cos\nmkdir\n(V" + str(tmp_path / "owned").encode() + b"\ntR."
-    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(content)
-    with pytest.raises(Exception, match=r"(?i)weights.only"):
-        fit(recipe, tmp_path, resume=True, progress=False)
-    assert not (tmp_path / "owned").exists()
-
-
 def test_settings_reach_lightning(properties, tmp_path):
     recipe = property_recipe(
         properties, optim={"clip": 0.3, "epochs": 4}, machine={"precision": "bf16-mixed"}
@@ -392,13 +216,3 @@ def test_mixed_precision_gives_nearly_the_same(potential, tmp_path):
     for name, error in exact.card.errors.items():
         assert mixed.card.errors[name]["mae"] == pytest.approx(error["mae"], rel=0.02)
     assert mixed.card.errors["stress"]["mae"] != exact.card.errors["stress"]["mae"]
-
-
-def test_the_rate_rises_and_falls():
-    rates = [rate(step, 100, 0.1) for step in range(101)]
-    assert rates.index(max(rates)) in (9, 10)
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9] == rates[10] == 1
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[100] == LEAST_RATE
-    assert rates[10:] == sorted(rates[10:], reverse=True)

@@ -1,6 +1,6 @@
 """Batches cut by edge count, not by crystal count: equal work and equal memory in each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -15,12 +15,20 @@ from ase_crystalformer.graph import CrystalGraph
 
 Batch = tuple[CrystalGraph, dict[str, Tensor]]
 
+#: Numbers of the crystals of a batch, and what else belongs among its labels.
+Drawn = tuple[list[int], dict[str, Tensor]]
+
 
 class EdgeBudgetSampler(Sampler[list[int]]):
     """Cut shuffled crystals into batches of about equal work.
 
     Batches are cut from a random order, so they stay random; a crystal larger than the budget is a
     batch of its own.
+
+    Every batch but the last of an epoch holds at most ``budget``, and more than ``budget`` less
+    the largest crystal. So of processes that step together none waits for another more than the
+    share that the largest crystal is of the budget, but in steps with the last batch, or with a
+    crystal beyond the budget or the batch cut short before it.
 
     Args:
         cost: Work of each crystal, in edges.
@@ -68,18 +76,27 @@ class EdgeBudgetSampler(Sampler[list[int]]):
             order = order[random.random(len(order)) < self.share[order]]
         return order
 
-    def _batches(self) -> list[NDArray[np.int64]]:
+    def batches_of_all(self) -> list[NDArray[np.int64]]:
+        """Cut this epoch into the batches of all processes, shuffled; they take turns.
+
+        There are as many for each process, else one waits for the others for ever.
+        """
+        batches = self._cut()
+        return batches[: len(batches) // self.world * self.world]
+
+    def _cut(self) -> list[NDArray[np.int64]]:
         order = self._order()
         spent = np.concatenate([[0], np.cumsum(self.cost[order])])
         cuts = [0]
         while cuts[-1] < len(order):
             fits = int(np.searchsorted(spent, spent[cuts[-1]] + self.budget, side="right")) - 1
             cuts.append(max(fits, cuts[-1] + 1))
-        batches = [order[start:stop] for start, stop in pairwise(cuts)]
+        return [order[start:stop] for start, stop in pairwise(cuts)]
+
+    def _batches(self) -> list[NDArray[np.int64]]:
         if self.seed is None:
-            return batches
-        # As many for each process, else one waits for the others for ever.
-        return batches[self.rank : len(batches) // self.world * self.world : self.world]
+            return self._cut()
+        return self.batches_of_all()[self.rank :: self.world]
 
     def __iter__(self) -> Iterator[list[int]]:
         return (batch.tolist() for batch in self._batches()[self.skip :])
@@ -92,11 +109,16 @@ class EdgeBudgetSampler(Sampler[list[int]]):
 class _Batches(Dataset[Batch]):
     """A packed set whose items are whole batches."""
 
-    def __init__(self, packed: PackedCrystals) -> None:
-        self.packed = packed
+    def __init__(
+        self, packed: PackedCrystals, change: Callable[[list[int], Batch], Batch] | None
+    ) -> None:
+        self.packed, self.change = packed, change
 
-    def __getitem__(self, which: list[int]) -> Batch:
-        return self.packed.batch(which)
+    def __getitem__(self, drawn: list[int] | Drawn) -> Batch:
+        which, more = drawn if isinstance(drawn, tuple) else (drawn, {})
+        graph, labels = self.packed.batch(which)
+        batch = graph, labels | more
+        return batch if self.change is None else self.change(which, batch)
 
 
 def work(packed: PackedCrystals, per_atom: int = 20) -> NDArray[np.int64]:
@@ -106,13 +128,23 @@ def work(packed: PackedCrystals, per_atom: int = 20) -> NDArray[np.int64]:
 
 
 def loader(
-    packed: PackedCrystals, sampler: EdgeBudgetSampler, workers: int = 0
+    packed: PackedCrystals,
+    sampler: Sampler[list[int]] | Sampler[Drawn],
+    workers: int = 0,
+    change: Callable[[list[int], Batch], Batch] | None = None,
 ) -> DataLoader[Batch]:
-    """Load the batches a sampler names; each item is one collated batch."""
+    """Load the batches a sampler names; each item is one collated batch.
+
+    Args:
+        packed: Where the crystals are.
+        sampler: Which are in each batch.
+        workers: Processes that load ahead.
+        change: What is done to each batch where it is loaded, by the numbers of its crystals.
+    """
     # Left to itself, a loader draws the seed of its workers from torch's global generator.
     generator = torch.Generator().manual_seed(0)
     return DataLoader(
-        _Batches(packed),
+        _Batches(packed, change),
         sampler=sampler,
         batch_size=None,
         collate_fn=_unchanged,

@@ -33,7 +33,7 @@ def orthogonal(number: int, seed: Sequence[int]) -> Float[Tensor, "number 3 3"]:
 
 
 def turned(batch: Batch, turn: Float[Tensor, "crystals 3 3"]) -> Batch:
-    """Apply one orthogonal matrix to each crystal, and to its forces and stress."""
+    """Apply one orthogonal matrix to each crystal, and to the vectors and the stress it has."""
     graph, labels = batch
     turn = turn.to(graph.vector)
     by_atom = turn[graph.crystal]
@@ -48,8 +48,8 @@ def turned(batch: Batch, turn: Float[Tensor, "crystals 3 3"]) -> Batch:
         vector=vectors(graph.vector, by_atom[graph.receiver]),
     )
     labels = dict(labels)
-    if "forces" in labels:
-        labels["forces"] = vectors(labels["forces"], by_atom)
+    for name in {"forces", "noise"} & labels.keys():
+        labels[name] = vectors(labels[name], by_atom)
     if "stress" in labels:
         stress = labels["stress"]
         matrix = turn.to(stress)

@@ -1,5 +1,7 @@
 """Training and validation batches of a packed set, and where in an epoch a run continues."""
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
@@ -11,6 +13,8 @@ from ase_crystalformer.data.packed import REPLAY, PackedCrystals
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.augment import orthogonal, turned
 from ase_crystalformer.training.config import Recipe
+from ase_crystalformer.training.denoising import NOISE, Rattle, at_rest
+from ase_crystalformer.training.steps import StepSampler, known_labels, steps_in
 
 
 class PackedData(LightningDataModule):
@@ -46,12 +50,12 @@ class PackedData(LightningDataModule):
         return share[source]
 
     def steps(self, epochs: int) -> int:
-        """Count the batches that this process will have seen after so many epochs."""
+        """Count the steps of the optimiser in so many epochs."""
         sampler = self._sampler(training=True)
         total = 0
         for epoch in range(epochs):
             sampler.set_epoch(epoch)
-            total += len(sampler)
+            total += steps_in(len(sampler), self.recipe.optim.accumulate)
         return total
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -59,11 +63,14 @@ class PackedData(LightningDataModule):
         sampler = self._sampler(training=True)
         sampler.set_epoch(self.trainer.current_epoch)
         sampler.skip = self._done_before()
-        return loader(self.packed, sampler, self.recipe.machine.workers)
+        drawn = self._with_numbers(sampler)
+        moved = self._rattle(1 + self.trainer.current_epoch)
+        return loader(self.packed, drawn, self.recipe.machine.workers, moved)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Load every validation crystal, in order."""
-        return loader(self.packed, self._sampler(training=False), self.recipe.machine.workers)
+        """Load every validation crystal, in order; where atoms are moved, always likewise."""
+        workers = self.recipe.machine.workers
+        return loader(self.packed, self._sampler(training=False), workers, self._rattle(0))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
         """Move a batch to where the model is."""
@@ -75,7 +82,9 @@ class PackedData(LightningDataModule):
         trainer = self.trainer
         if not (self.recipe.data.augment and trainer.training):
             return batch
-        seed = (self.recipe.seed, trainer.global_step, trainer.global_rank)
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        part = done % self.recipe.optim.accumulate
+        seed = (self.recipe.seed, trainer.global_step, trainer.global_rank, part)
         return turned(batch, orthogonal(batch[0].crystals, seed))
 
     def _sampler(self, *, training: bool) -> EdgeBudgetSampler:
@@ -88,6 +97,31 @@ class PackedData(LightningDataModule):
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
         )
+
+    def _with_numbers(self, sampler: EdgeBudgetSampler) -> EdgeBudgetSampler | StepSampler:
+        """Tell batches that are not a step of their own how many labels the step has."""
+        accumulate = self.recipe.optim.accumulate
+        if self.trainer.world_size * accumulate == 1:
+            return sampler
+        return StepSampler(sampler, self.known, accumulate)
+
+    @cached_property
+    def known(self) -> dict[str, NDArray[np.int64]]:
+        """How many labels of each name every crystal has."""
+        known = known_labels(self.packed)
+        return known if self.quiet is None else known | {NOISE: known["atoms"] * self.quiet}
+
+    @cached_property
+    def quiet(self) -> NDArray[np.bool_] | None:
+        """Which crystals are at rest, if it matters."""
+        denoise = self.recipe.denoise
+        return None if denoise is None else at_rest(self.packed, denoise.rest)
+
+    def _rattle(self, epoch: int) -> Rattle | None:
+        denoise = self.recipe.denoise
+        if denoise is None or self.quiet is None:
+            return None
+        return Rattle(self.quiet, denoise.noise, self.recipe.seed, epoch)
 
     def _done_before(self) -> int:
         """Count the batches of this epoch that were done before the checkpoint was written."""

@@ -16,6 +16,7 @@ from ase_crystalformer.mixer import MixedEncoder
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model
 from ase_crystalformer.training.config import EnergyLoss, Recipe, mixer_of
+from ase_crystalformer.training.denoising import DenoisingObjective
 from ase_crystalformer.training.energy_scale import keep_former_scale, move_to_scale
 from ase_crystalformer.training.fitting import (
     elements_seen,
@@ -33,6 +34,7 @@ from ase_crystalformer.training.force_only import (
 )
 from ase_crystalformer.training.objective import EnergyObjective, PropertyObjective
 from ase_crystalformer.training.prepare import check_rule
+from ase_crystalformer.training.pretraining import PRETRAINED, take_encoder
 
 #: The energy scale of the bundled potentials: Materials Project's.
 USUAL_SCALE = "mp"
@@ -48,11 +50,19 @@ def build_model(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]
         torch.manual_seed(recipe.seed)
         if recipe.start is not None:
             return _started(recipe, packed, train)
-        if recipe.energy is not None:
-            return _new_potential(recipe, recipe.energy, packed, train)
-        card = Card(name=recipe.name, elements=elements_seen(packed, train))
-        targets = fit_targets(recipe.targets, packed, train)
-        return _new_model(recipe, card, targets=targets)
+        model = _new(recipe, packed, train)
+    if recipe.start_encoder is not None:
+        take_encoder(model, recipe.start_encoder)
+    return model
+
+
+def _new(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -> CrystalModel:
+    if recipe.energy is not None:
+        return _new_potential(recipe, recipe.energy, packed, train)
+    summary = "" if recipe.targets else PRETRAINED
+    card = Card(name=recipe.name, summary=summary, elements=elements_seen(packed, train))
+    targets = fit_targets(recipe.targets, packed, train)
+    return _new_model(recipe, card, targets=targets)
 
 
 def _new_model(recipe: Recipe, card: Card, **purpose: Any) -> CrystalModel:
@@ -105,12 +115,13 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
     """
     assert recipe.start is not None
     model = CrystalModel.load(find_model(recipe.start))
-    has = [target.name for target in model.targets] or "energies"
-    wanted = list(recipe.targets) or "energies"
+    has = "energies" if model.is_potential else [target.name for target in model.targets]
+    wanted = "energies" if recipe.energy else list(recipe.targets)
     if sorted(has) != sorted(wanted):
         raise BadRecipe(
             f"start {recipe.start!r} is a model of {has}, but the recipe is to learn {wanted}. "
-            "Name the same, or another model to start from."
+            "Name the same, or another model to start from; or start_encoder, to take over its "
+            "encoder alone."
         )
     _grow(model, recipe)
     model = _with_mixer(model, recipe)
@@ -179,8 +190,21 @@ def own_scale(energy: EnergyLoss, groups: list[str]) -> str:
 
 def build_objective(
     recipe: Recipe, model: CrystalModel, packed: PackedCrystals, train: NDArray[np.int64]
-) -> PropertyObjective | EnergyObjective:
+) -> PropertyObjective | EnergyObjective | DenoisingObjective:
     """Make what is minimised; other energy scales start from references fitted to the data."""
+    labelled = bool(recipe.targets) or recipe.energy is not None
+    main = _main_objective(recipe, model, packed, train) if labelled else None
+    if recipe.denoise is None:
+        assert main is not None
+        return main
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return DenoisingObjective(recipe.denoise, model.encoder.width, main)
+
+
+def _main_objective(
+    recipe: Recipe, model: CrystalModel, packed: PackedCrystals, train: NDArray[np.int64]
+) -> PropertyObjective | EnergyObjective:
     if recipe.energy is None:
         return PropertyObjective(recipe.weights)
     assert isinstance(model.head, EnergyHead)

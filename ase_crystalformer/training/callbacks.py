@@ -10,10 +10,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import Tensor
 
 from ase_crystalformer.training.batches import PackedData
-from ase_crystalformer.training.config import Optim
+from ase_crystalformer.training.denoising import DenoisingObjective
 from ase_crystalformer.training.force_only import fit_energies
-from ase_crystalformer.training.module import Fitting
+from ase_crystalformer.training.module import Fitting, averaged_from
 from ase_crystalformer.training.objective import EnergyObjective
+from ase_crystalformer.training.settings import Optim
 
 
 class Averaging(WeightAveraging):
@@ -32,7 +33,7 @@ class Averaging(WeightAveraging):
         super().setup(trainer, pl_module, stage)
         assert isinstance(trainer.datamodule, PackedData)
         steps = trainer.datamodule.steps(self.optim.epochs)
-        self.start = steps * (1 - self.optim.swa_last)
+        self.start = averaged_from(steps, self.optim)
 
     def _average(self, average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
         """Move the average towards the current weights, after ``updates`` steps."""
@@ -61,26 +62,35 @@ class FitEnergies(Callback):
     @staticmethod
     def fit(module: Fitting, data: PackedData) -> None:
         """Fit them to the training crystals."""
-        assert isinstance(module.objective, EnergyObjective)
-        fit_energies(module.model, module.objective, data.packed, data.train)
+        whole = module.objective
+        objective = whole.main if isinstance(whole, DenoisingObjective) else whole
+        assert isinstance(objective, EnergyObjective)
+        fit_energies(module.model, objective, data.packed, data.train)
 
 
 class Checkpoints(ModelCheckpoint):
     """Write ``last.ckpt`` every few minutes and when a run breaks, but never around an epoch's end.
 
     Between the last step of an epoch and the next one the state is neither inside an epoch nor
-    between two, and the model may hold averaged weights: the next step writes it.
+    between two, and the model may hold averaged weights: the next step writes it. Nor between the
+    batches of one step, whose gradients it does not hold; nor when one process of several breaks,
+    as the others would not come along.
     """
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Write the state, if it is time."""
-        if not trainer.is_last_batch:
+        if _between_steps(trainer):
             super().on_train_batch_end(trainer, *args)
 
     def on_exception(self, trainer: Trainer, *args: Any) -> None:
         """Write the state of a run that breaks inside an epoch."""
-        if not trainer.is_last_batch:
+        if _between_steps(trainer) and trainer.world_size == 1:
             super().on_exception(trainer, *args)
+
+
+def _between_steps(trainer: Trainer) -> bool:
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+    return not trainer.is_last_batch and done % trainer.accumulate_grad_batches == 0
 
 
 class SaveModel(Callback):

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
@@ -15,11 +15,15 @@ from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import BadRecipe, unknown_name
 from ase_crystalformer.mixer import MixerConfig
 from ase_crystalformer.targets import TARGETS
-
-STRICT = ConfigDict(extra="forbid")
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+from ase_crystalformer.training.settings import (
+    STRICT,
+    Count,
+    Denoise,
+    Fraction,
+    Machine,
+    Optim,
+    Positive,
+)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -109,55 +113,6 @@ class EnergyLoss:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Optim:
-    """How weights move.
-
-    Attributes:
-        peak_lr: Largest learning rate.
-        epochs: Passes over the training crystals.
-        budget: Work in one batch: edges + 20 atoms.
-        warmup: Share of the run in which the rate rises; then it falls along a cosine to zero.
-        weight_decay: Of matrices; biases and norms are not decayed.
-        clip: Largest norm of the gradient.
-        ema: Decay of the running average of the weights, which is what is saved, less at
-            first; 0 for none.
-        swa_last: Share of the run, at its end, over which the weights saved are a plain mean.
-    """
-
-    peak_lr: Positive = 1e-3
-    epochs: Count = 10
-    budget: Count = 40_000
-    warmup: Fraction = 0.05
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
-    clip: Positive = 1.0
-    ema: Fraction | None = 0.999
-    swa_last: Fraction = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Machine:
-    """Where and how the run is computed; none of it changes what is learned, but precision.
-
-    Attributes:
-        accelerator: Lightning's name: ``auto``, ``cpu``, ``gpu``.
-        devices: How many, or ``auto``.
-        strategy: Lightning's name of how devices share the work: ``auto``, ``ddp``.
-        precision: Lightning's name; mixed precision helps on GPUs that have units for it.
-        threads: CPU threads of torch; None leaves it alone.
-        workers: Processes that load data.
-        checkpoint_minutes: How often the state is written.
-    """
-
-    accelerator: str = "auto"
-    devices: int | str = "auto"
-    strategy: str = "auto"
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    threads: Count | None = None
-    workers: Annotated[int, Field(ge=0)] = 0
-    checkpoint_minutes: Positive = 5.0
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """Everything a run depends on.
 
@@ -170,7 +125,9 @@ class Recipe:
         targets: Properties to learn; leave empty for a potential.
         weights: How much each target counts; 1 unless named.
         energy: Weights of a potential's errors; leave out for properties.
+        denoise: An auxiliary task; without ``targets`` and ``energy`` it pretrains an encoder.
         start: A model to start from instead of random weights.
+        start_encoder: A model, of whatever it predicts, whose encoder alone is taken over.
     """
 
     name: str
@@ -181,18 +138,24 @@ class Recipe:
     targets: tuple[str, ...] = ()
     weights: dict[str, float] = field(default_factory=dict)
     energy: EnergyLoss | None = None
+    denoise: Denoise | None = None
     optim: Optim = Optim()
     machine: Machine = Machine()
     start: str | None = None
+    start_encoder: str | None = None
     seed: int = 0
 
     @model_validator(mode="after")
     def _one_task(self) -> "Recipe":
         """A model learns properties or energies; both heads at once are two models."""
-        if bool(self.targets) == (self.energy is not None):
+        tasks = bool(self.targets) + (self.energy is not None)
+        if tasks == 2 or (tasks == 0 and self.denoise is None):
             raise ValueError(
-                "give either targets = [...] (properties) or a table [energy] (a potential)"
+                "give either targets = [...] (properties) or a table [energy] (a potential), or "
+                "a table [denoise] alone to pretrain an encoder"
             )
+        if self.start is not None and self.start_encoder is not None:
+            raise ValueError("start takes over the encoder, too: drop start_encoder")
         return self
 
     @model_validator(mode="after")
@@ -264,6 +227,7 @@ def _keys(section: tuple[int | str, ...]) -> list[str]:
     """Keys allowed in a section of a recipe."""
     sections = {
         "data": Data,
+        "denoise": Denoise,
         "energy": EnergyLoss,
         "machine": Machine,
         "mixer": Mixer,

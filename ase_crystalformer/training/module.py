@@ -1,35 +1,35 @@
 """The Lightning module: one step, one optimiser, errors in physical units."""
 
 import logging
-import math
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ase_crystalformer.data.loader import Batch
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.batches import PackedData
-from ase_crystalformer.training.config import Optim
+from ase_crystalformer.training.denoising import DenoisingObjective
 from ase_crystalformer.training.objective import EnergyObjective, Errors, PropertyObjective
+from ase_crystalformer.training.schedules import SCHEDULES
+from ase_crystalformer.training.settings import Optim
+
+#: What may be minimised.
+Objective = PropertyObjective | EnergyObjective | DenoisingObjective
 
 LOGGER = logging.getLogger(__name__)
 
 #: References of foreign energy scales move this much faster than weights: they are of order eV.
 SHIFT_RATE = 10.0
 
-#: The rate never falls below this share of its peak.
-LEAST_RATE = 1e-4
-
 
 class Fitting(LightningModule):
     """A model, what it minimises, and how its weights move."""
 
-    def __init__(
-        self, model: CrystalModel, objective: PropertyObjective | EnergyObjective, optim: Optim
-    ) -> None:
+    def __init__(self, model: CrystalModel, objective: Objective, optim: Optim) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
@@ -54,6 +54,20 @@ class Fitting(LightningModule):
         if not all(bool(slope.isfinite().all()) for slope in slopes):
             optimizer.zero_grad()
             LOGGER.warning("step %d is left out: its gradient is not finite", self.global_step)
+
+    def on_validation_start(self) -> None:
+        """Let processes judge by themselves: their numbers of batches differ."""
+        self._share_buffers(False)
+
+    def on_validation_end(self) -> None:
+        """Let processes step together again."""
+        self._share_buffers(True)
+
+    def _share_buffers(self, shared: bool) -> None:
+        """Choose whether processes wait for the first one's buffers in every forward pass."""
+        model = self.trainer.model
+        if isinstance(model, DistributedDataParallel):
+            model.require_forward_param_sync = shared
 
     def on_validation_epoch_start(self) -> None:
         """Forget the errors of the last validation."""
@@ -89,12 +103,12 @@ class Fitting(LightningModule):
         }
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with a linear rise and a cosine fall of the rate, step by step."""
+        """AdamW, its rate moved step by step."""
         matrices: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         shifts: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
-            if name.startswith("objective"):
+            if name.startswith("objective.") and name.endswith("shift"):
                 shifts.append(parameter)
             else:
                 (matrices if parameter.dim() > 1 else rest).append(parameter)
@@ -109,15 +123,18 @@ class Fitting(LightningModule):
         assert isinstance(data, PackedData)
         steps = data.steps(self.optim.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate(step, steps, self.optim.warmup)
+            optimizer, lambda step: rate(step, steps, self.optim)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def rate(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate at a step: a linear rise, then a cosine."""
-    rise = max(1, int(warmup * steps))
-    if step < rise:
-        return (step + 1) / rise
-    done = min((step - rise) / max(1, steps - rise), 1.0)
-    return max(LEAST_RATE, 0.5 * (1 + math.cos(math.pi * done)))
+def rate(step: int, steps: int, optim: Optim) -> float:
+    """Share of the peak rate at a step; frozen where the recipe says so."""
+    if optim.swa_frozen:
+        step = min(step, int(averaged_from(steps, optim)))
+    return SCHEDULES[optim.schedule](step, steps, optim.warmup)
+
+
+def averaged_from(steps: int, optim: Optim) -> float:
+    """After how many steps the plain mean of the weights begins."""
+    return steps * (1 - optim.swa_last)

@@ -12,6 +12,7 @@ from ase_crystalformer.heads import EnergyHead, forces_and_stress, sum_over_atom
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.targets import Target
 from ase_crystalformer.training.config import EnergyLoss
+from ase_crystalformer.training.steps import number_known
 
 #: Labels of a batch by name; NaN where a crystal has none.
 Labels = dict[str, Tensor]
@@ -43,11 +44,13 @@ class PropertyObjective(nn.Module):
 
     Args:
         weights: How much a target counts; 1 unless named.
+        squared: Square the scaled errors.
     """
 
-    def __init__(self, weights: dict[str, float]) -> None:
+    def __init__(self, weights: dict[str, float], *, squared: bool = False) -> None:
         super().__init__()
         self.weights = weights
+        self.squared = squared
 
     def units(self, model: CrystalModel) -> dict[str, str]:
         """Name the errors it reports, with their units."""
@@ -61,8 +64,8 @@ class PropertyObjective(nn.Module):
         loss = graph.vector.new_zeros(())
         for target in model.targets:
             label = labels[target.name].to(graph.vector)
-            known = (~label.isnan()).sum()
-            term = target.loss(raw[target.name], label).sum() / known.clamp(min=1)
+            known = number_known(labels, target.name, (~label.isnan()).sum())
+            term = target.loss(raw[target.name], label, squared=self.squared).sum() / known
             loss = loss + self.weights.get(target.name, 1.0) * term
             if errors is not None:
                 errors.add(error_name(target)[0], target.error(raw[target.name], label))
@@ -122,7 +125,8 @@ class EnergyObjective(nn.Module):
             error = predicted[known] - aimed
             if errors is not None:
                 errors.add(name, error)
-            loss = loss + weight * _mean_length(error, aimed, knee)
+            number = number_known(labels, name, len(error))
+            loss = loss + weight * _lengths(error, aimed, knee).sum() / number
         return loss
 
     def _per_atom(
@@ -142,14 +146,12 @@ class EnergyObjective(nn.Module):
         return energy / atoms, aim / atoms
 
 
-def _mean_length(
+def _lengths(
     error: Float[Tensor, "rows columns"], label: Float[Tensor, "rows columns"], knee: float | None
-) -> Float[Tensor, ""]:
-    """Mean length of the errors, with a slope at zero; zero if there is none.
+) -> Float[Tensor, " rows"]:
+    """Lengths of the errors, with a slope at zero.
 
     Those of labels longer than ``knee`` count in proportion to the label.
     """
     length = (error.square().sum(1) + 1e-12).sqrt()
-    if knee is not None:
-        length = length / (1 + label.norm(dim=1) / knee)
-    return length.sum() / max(1, len(length))
+    return length if knee is None else length / (1 + label.norm(dim=1) / knee)

@@ -1,6 +1,7 @@
 """Pack the data of a recipe, once."""
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 
@@ -13,6 +14,7 @@ from ase_crystalformer.encoders.base import Encoder
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.mixer import make_encoder
 from ase_crystalformer.training.config import Recipe, mixer_of
+from ase_crystalformer.training.processes import is_first
 
 LOGGER = logging.getLogger(__name__)
 
@@ -20,7 +22,8 @@ LOGGER = logging.getLogger(__name__)
 def prepare(recipe: Recipe) -> PackedCrystals:
     """Open the packed set of a recipe; make it first if it is not there.
 
-    A set without a validation part gets 5 % set aside, chosen by name and seed.
+    A set without a validation part gets 5 % set aside, chosen by name and seed. Of the processes of
+    a run, the first makes it, and the others wait until it is there.
 
     Raises:
         BadRecipe: There is neither a packed set nor a source, or the set has another graph or was
@@ -28,9 +31,11 @@ def prepare(recipe: Recipe) -> PackedCrystals:
     """
     encoder = _encoder(recipe)
     folder = recipe.data.packed
+    while not is_first() and not (folder / "meta.json").is_file():
+        time.sleep(1)
     if not (folder / "meta.json").is_file():
-        labels = list(recipe.targets) or ["energy"]
-        symmetric = bool(recipe.targets) and encoder.claims.orbits is True
+        labels = list(recipe.targets) if recipe.energy is None else ["energy"]
+        symmetric = _by_orbits(recipe) and encoder.claims.orbits is True
         left_out = pack(
             crystals_of(recipe),
             encoder.rule,
@@ -44,12 +49,17 @@ def prepare(recipe: Recipe) -> PackedCrystals:
     packed = PackedCrystals(folder)
     _check_fold(packed, recipe.data.fold)
     check_rule(packed, encoder, f"encoder {recipe.encoder!r} as configured in [model]")
-    if packed.meta["by_symmetry"] and not recipe.targets:
+    if packed.meta["by_symmetry"] and not _by_orbits(recipe):
         raise BadRecipe(
-            f"{folder} keeps one atom of each orbit, and so no forces. Name another folder in "
-            "data.packed, and data.source to pack it from."
+            f"{folder} keeps one atom of each orbit, and so neither forces nor atoms that can be "
+            "moved. Name another folder in data.packed, and data.source to pack it from."
         )
     return packed
+
+
+def _by_orbits(recipe: Recipe) -> bool:
+    """Whether one atom of each orbit is enough."""
+    return recipe.energy is None and recipe.denoise is None
 
 
 def _check_fold(packed: PackedCrystals, fold: int | None) -> None:
@@ -96,8 +106,11 @@ def _encoder(recipe: Recipe) -> Encoder:
 
 
 def crystals_of(recipe: Recipe) -> Iterator[LabelledCrystal]:
-    """Read the source, each crystal in a part of the data."""
+    """Read the source, each crystal in a part of the data; those without a label are passed by."""
+    wanted = set(recipe.targets)
     for crystal in _with_replay(recipe):
+        if wanted and wanted.isdisjoint(crystal.labels):
+            continue
         if crystal.atoms <= recipe.data.largest.get(crystal.source, crystal.atoms):
             yield crystal
 

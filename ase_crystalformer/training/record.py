@@ -15,6 +15,7 @@ import torch
 
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
+from ase_crystalformer.training.processes import is_first
 
 #: Where names and reasons of what was left out are.
 LEFT_OUT = "left_out.txt"
@@ -24,7 +25,10 @@ PACKAGES = ("ase-crystalformer", "torch", "lightning", "e3nn", "numpy")
 
 
 def write_record(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Write ``recipe.json`` and ``run.json``; return what belongs on the model's card."""
+    """Write ``recipe.json`` and ``run.json``; return what belongs on the model's card.
+
+    Only the first process of a run writes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
         "recipe": recipe.name,
@@ -32,6 +36,8 @@ def write_record(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "hardware": hardware(),
         "versions": {"python": platform.python_version(), **_versions(PACKAGES)},
     }
+    if not is_first():
+        return facts
     started = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / "recipe.json", recipe_dict(recipe))
     write_json(folder / "run.json", {"started": started, **facts})
@@ -63,7 +69,7 @@ def changed_since(folder: Path, recipe: Recipe) -> list[str]:
 def keep_metrics(folder: Path) -> None:
     """Give the metrics of an earlier session a number, before new ones are written."""
     path = folder / "metrics.csv"
-    if path.exists():
+    if path.exists() and is_first():
         number = 1 + len(list(folder.glob("metrics.*.csv")))
         path.rename(folder / f"metrics.{number}.csv")
 

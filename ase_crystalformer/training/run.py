@@ -96,7 +96,7 @@ def fit(
     """
     folder = Path(folder)
     checkpoint = _checkpoint(recipe, folder) if resume else None
-    with _threads(recipe.machine.threads), _quiet():
+    with _threads(recipe.machine.threads), _matmul(recipe.machine.matmul), _quiet():
         packed = prepare(recipe)
         data = PackedData(packed, recipe)
         model = build_model(recipe, packed, data.train)
@@ -153,12 +153,15 @@ def _trainer(recipe: Recipe, folder: Path, saver: SaveModel, progress: bool) -> 
     return Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
+        num_nodes=machine.nodes,
         strategy=machine.strategy,
         precision=machine.precision,
         max_epochs=optim.epochs,
+        accumulate_grad_batches=optim.accumulate,
         gradient_clip_val=optim.clip,
         callbacks=callbacks,
         logger=_loggers(folder),
+        default_root_dir=folder,
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -186,6 +189,17 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _matmul(precision: str) -> Iterator[None]:
+    """Multiply float32 matrices in this precision, and as before afterwards."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

@@ -1,0 +1,181 @@
+"""Several batches in one step, or several processes: the gradient is that of one large batch."""
+
+import multiprocessing
+import os
+import socket
+
+import numpy as np
+import pytest
+import torch
+from small_runs import (
+    TARGETS,
+    crystals_with_forces,
+    crystals_with_properties,
+    packed_set,
+    potential_recipe,
+    property_recipe,
+)
+from torch.nn.parallel import DistributedDataParallel
+
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.training.batches import PackedData
+from ase_crystalformer.training.build import build_model, build_objective
+from ase_crystalformer.training.module import Fitting
+from ase_crystalformer.training.processes import is_first
+from ase_crystalformer.training.run import fit
+from ase_crystalformer.training.steps import StepSampler, known_labels
+
+#: Steps without clipping, so that gradients are what they are.
+OPTIM = {"epochs": 1, "clip": 1e9}
+
+
+@pytest.fixture(scope="module", params=["properties", "potential"])
+def recipe(request, tmp_path_factory):
+    """A recipe whose batches are ragged: sizes and missing labels differ."""
+    folder = tmp_path_factory.mktemp("packed") / request.param
+    if request.param == "properties":
+        packed_set(crystals_with_properties(), folder, *TARGETS)
+        return property_recipe(folder, optim={**OPTIM, "budget": 600})
+    packed_set(crystals_with_forces(), folder, "energy")
+    return potential_recipe(folder, optim={**OPTIM, "budget": 220})
+
+
+def with_optim(recipe, **changed):
+    from dataclasses import replace
+
+    return replace(recipe, optim=replace(recipe.optim, **changed))
+
+
+def batches_of(recipe):
+    """Numbers of the crystals in each training batch of the first epoch."""
+    data = PackedData(PackedCrystals(recipe.data.packed), recipe)
+    data.trainer = type("Alone", (), {"global_rank": 0, "world_size": 1})()
+    return [list(batch) for batch in data._sampler(training=True)]
+
+
+def slopes(module):
+    return torch.cat([weight.grad.flatten() for weight in module.parameters()]).numpy()
+
+
+def gradient(recipe, *batches, together=True):
+    """Gradient at the first weights: of one batch of all, or the mean of the batches' own."""
+    packed = PackedCrystals(recipe.data.packed)
+    train = PackedData(packed, recipe).train
+    model = build_model(recipe, packed, train)
+    objective = build_objective(recipe, model, packed, train)
+    module = Fitting(model.train(), objective, recipe.optim)
+    whole = [number for batch in batches for number in batch]
+    for batch in [whole] if together else batches:
+        loss = objective(model, *packed.batch(batch)) / (1 if together else len(batches))
+        loss.backward()
+    return slopes(module)
+
+
+def off(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Gradients as the optimiser gets them."""
+    found = []
+    monkeypatch.setattr(
+        Fitting, "on_before_optimizer_step", lambda self, _: found.append(slopes(self))
+    )
+    return found
+
+
+def test_a_step_of_several_batches_is_that_of_one_large_batch(recipe, tmp_path, seen):
+    batches = batches_of(recipe)
+    assert len({len(batch) for batch in batches}) > 1
+    fit(with_optim(recipe, accumulate=3), tmp_path, progress=False)
+    assert len(seen) == -(-len(batches) // 3)
+    assert off(seen[0], gradient(recipe, *batches[:3])) < 1e-5
+    assert off(gradient(recipe, *batches[:3], together=False), seen[0]) > 1e-2
+
+
+def test_what_is_left_of_an_epoch_is_a_step_like_any_other(recipe, tmp_path, seen):
+    batches = batches_of(recipe)
+    fit(with_optim(recipe, accumulate=len(batches) + 5), tmp_path, progress=False)
+    (found,) = seen
+    assert off(found, gradient(recipe, *batches)) < 1e-5
+
+
+def alone(rank, port, recipe, folder):
+    """Train as one of two processes that torchrun has started."""
+    os.environ |= {
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"},
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"},
+        **{"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "tests"},
+    }
+    assert is_first() == (rank == 0)
+    found = []
+    Fitting.on_before_optimizer_step = lambda self, _: found.append(slopes(self))
+    shared = DistributedDataParallel._sync_buffers
+
+    def sync(self):
+        assert self.module.training, "processes judge unequal numbers of batches"
+        shared(self)
+
+    DistributedDataParallel._sync_buffers = sync
+    model = fit(recipe, folder / "run", progress=False)
+    weights = torch.cat([weight.detach().flatten() for weight in model.parameters()])
+    np.savez(folder / f"{rank}.npz", slopes=np.array(found), weights=weights.numpy())
+
+
+def test_two_processes_learn_as_one(recipe, tmp_path):
+    from dataclasses import replace
+
+    batches = batches_of(recipe)
+    spread = replace(recipe, machine=replace(recipe.machine, devices=2, strategy="ddp"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=alone, args=(rank, port, spread, tmp_path)) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        process.kill()
+        assert process.exitcode == 0
+    one, other = (np.load(tmp_path / f"{rank}.npz") for rank in range(2))
+    assert np.array_equal(one["slopes"], other["slopes"])
+    assert np.array_equal(one["weights"], other["weights"])
+    assert len(one["slopes"]) == len(batches) // 2
+    assert off(one["slopes"][0], gradient(recipe, *batches[:2])) < 1e-5
+    assert off(gradient(recipe, *batches[:2], together=False), one["slopes"][0]) > 1e-2
+    told = fit(recipe, tmp_path / "alone", progress=False).card.errors
+    assert (tmp_path / "run" / "model.json").is_file()
+    assert {name: entry["n"] for name, entry in told.items()} == {
+        name: entry["n"] for name, entry in model_errors(tmp_path / "run").items()
+    }
+
+
+def model_errors(folder):
+    from ase_crystalformer.model import CrystalModel
+
+    return CrystalModel.load(folder / "model").card.errors
+
+
+def test_labels_are_counted_as_the_objective_counts_them(recipe):
+    packed = PackedCrystals(recipe.data.packed)
+    known = known_labels(packed)
+    for number in range(len(packed)):
+        graph, labels = packed.batch([number])
+        assert known["atoms"][number] == graph.atoms
+        assert known["forces"][number] == labels["forces"].isfinite().all(1).sum()
+        assert known["stress"][number] == labels["stress"].isfinite().all()
+        for name in packed.labels:
+            assert known[name][number] == labels[name].isfinite().sum()
+
+
+def test_resuming_inside_an_epoch_keeps_the_steps(recipe):
+    data = PackedData(PackedCrystals(recipe.data.packed), recipe)
+    data.trainer = type("Alone", (), {"global_rank": 1, "world_size": 2})()
+    whole, rest = (
+        StepSampler(data._sampler(training=True), known_labels(data.packed), 2) for _ in range(2)
+    )
+    rest.sampler.skip = 2
+    assert list(rest) == list(whole)[2:]
+    assert len(rest) == len(whole)
