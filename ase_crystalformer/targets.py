@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+Kind = Literal["linear", "log10", "gap", "chance"]
+
 #: Weight of the metal/non-metal question in the loss of a gap, against its absolute error in eV.
 GATE_WEIGHT = 0.2
 
@@ -33,7 +35,7 @@ class Target:
 
     name: str
     unit: str
-    kind: Literal["linear", "log10", "gap", "chance"] = "linear"
+    kind: Kind = "linear"
     mean: float = 0.0
     std: float = 1.0
 

@@ -51,7 +51,8 @@ VERBS = {
     ],
     "featurize": ["STRUCTURES", "--out", "--model", "--device"],
     "calibrate": ["MODEL", "DATASET", "--out", "--seed", "--device"],
-    "train": ["RECIPE.toml", "--set", "--resume"],
+    "train": ["RECIPE.toml", "--set", "--row", "--folds", "--resume"],
+    "table": ["RUNS", "--split", "--ensemble", "--out", "--device"],
     "evaluate": [
         *["MODEL", "DATASET", "--split", "--data", "--count", "--seed", "--set", "--out"],
         "--device",

@@ -10,7 +10,8 @@ from ase_crystalformer.training.config import check_recipe, read_recipe, recipe_
 
 GOOD = {"name": "mine", "data": {"packed": "somewhere"}, "targets": ["band_gap"]}
 
-RECIPES = sorted((Path(__file__).parents[1] / "workflows" / "recipes").glob("*.toml"))
+ALL = sorted((Path(__file__).parents[1] / "workflows" / "recipes").glob("*.toml"))
+RECIPES = [path for path in ALL if "[rows." not in path.read_text()]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import typer
 from ase_crystalformer.cli import (
     calibrate,
     contribute,
+    data,
     distill,
     evaluate,
     featurize,
@@ -16,6 +17,7 @@ from ase_crystalformer.cli import (
     predict,
     relax,
     screen,
+    table,
     train,
 )
 
@@ -41,8 +43,10 @@ app.command(epilog=finetune.EXAMPLE)(finetune.finetune)
 app.command(epilog=distill.EXAMPLE)(distill.distill)
 app.command(epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command(epilog=table.EXAMPLE)(table.table)
 app.command(epilog=contribute.EXAMPLE)(contribute.contribute)
 app.command(epilog=models.EXAMPLE)(models.models)
+app.add_typer(data.app, name="data")
 
 
 def _tell_version(asked: bool) -> bool:

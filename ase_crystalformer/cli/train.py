@@ -13,6 +13,7 @@ EXAMPLE = """\b
 Example:
   crystalformer train recipe.toml --set optim.epochs=3
   crystalformer train recipe.toml --resume runs/recipe
+  crystalformer train icomformer-matbench.toml --row perovskites --folds
 """
 
 
@@ -34,6 +35,14 @@ def train(
             show_default=False,
         ),
     ] = None,
+    row: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a recipe with rows, which one.", show_default=False),
+    ] = None,
+    folds: Annotated[
+        bool,
+        typer.Option("--folds", help="Train on all five official folds; go on with those cut off."),
+    ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Continue this run folder.", show_default=False),
@@ -42,9 +51,13 @@ def train(
     """Train a model: a recipe in, a run folder out.
 
     A new run goes to runs/NAME. The folder holds the recipe as it was run, checkpoints, metrics and
-    the model, which every other verb takes by its path.
+    the model, which every other verb takes by its path. A recipe of a published table has a row for
+    each property; crystalformer table holds what comes out against the numbers published.
     """
+    if folds and resume is not None:
+        raise typer.BadParameter("Folds go on by themselves, drop it.", param_hint="--resume")
     try:
+        from ase_crystalformer.training.folds import train_folds
         from ase_crystalformer.training.run import train as train_recipe
     except ModuleNotFoundError as error:
         raise MissingExtra(
@@ -52,9 +65,13 @@ def train(
         ) from error
 
     overrides = list(overrides or ())
+    if folds:
+        for run in train_folds(recipe, overrides, row=row):
+            typer.echo(run)
+        return
     if resume is None:
-        run = train_recipe(recipe, overrides)
+        run = train_recipe(recipe, overrides, row=row)
     else:
         overrides.append(f"name={json.dumps(resume.name)}")
-        run = train_recipe(recipe, overrides, runs=resume.parent, resume=True)
+        run = train_recipe(recipe, overrides, row=row, runs=resume.parent, resume=True)
     typer.echo(run)

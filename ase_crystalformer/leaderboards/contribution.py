@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ase_crystalformer.data.registry import DATA_SETS
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.leaderboards import jarvis, matbench
 from ase_crystalformer.leaderboards.folder import begin, check_ours, put, put_json, put_recipes
@@ -153,14 +152,12 @@ def _places(runs: Sequence[TrainedRun]) -> dict[tuple[str, int], TrainedRun]:
 def _place(run: TrainedRun) -> tuple[str, int]:
     """Find task and fold of a run."""
     source, fold = run.recipe.data.source, run.recipe.data.fold
-    name = Path(str(source)).name.partition(".")[0]
+    name = Path(str(source)).name.partition(".")[0].replace("-", "_")
     if name not in matbench.TASKS or matbench.TASKS[name].label not in run.recipe.targets:
-        whole = [task for task in matbench.TASKS if task in DATA_SETS]
-        rest = [task for task in matbench.TASKS if task not in DATA_SETS]
         raise BadRecipe(
             f"{run.folder} learned {', '.join(run.recipe.targets)} of {source!r}, which is no "
-            f"whole task of MatBench. A data set that is one: {', '.join(whole)}. Other tasks need "
-            f"a file of your own with all rows, called after the task: {', '.join(rest)}."
+            f"whole task of MatBench. Its tasks, as data.source (or as a file of your own called "
+            f"so): {', '.join(task.replace('_', '-') for task in matbench.TASKS)}."
         )
     if fold is None:
         raise BadRecipe(f"{run.folder} was not trained on a fold. Set data.fold in its recipe.")

@@ -17,7 +17,10 @@ from ase_crystalformer.errors import MissingData, unknown_name
 PROPERTIES = {
     "formation_energy_per_atom": "formation_energy_peratom",
     "energy_per_atom": "optb88vdw_total_energy",
+    "energy_above_hull": "ehull",
+    "exfoliation_energy": "exfoliation_energy",
     "band_gap": "optb88vdw_bandgap",
+    "band_gap_mbj": "mbj_bandgap",
     "bulk_modulus": "bulk_modulus_kv",
     "shear_modulus": "shear_modulus_gv",
 }

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_crystalformer.card import Card
+from ase_crystalformer.data.crystals import Split
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.pretrained import load_model
@@ -23,16 +24,18 @@ class TrainedRun:
         folder: Where it is.
         recipe: What was learned.
         packed: What it was learned from.
-        which: Numbers of the crystals of the test part.
+        which: Numbers of the crystals of the part that judges it.
+        part: Which one.
     """
 
     folder: Path
     recipe: Recipe
     packed: PackedCrystals
     which: NDArray[np.int64]
+    part: Split = "test"
 
     def tested(self, target: str) -> list[str]:
-        """Name the crystals of the test part that have a label."""
+        """Name the crystals of that part that have a label."""
         labels = self.packed.label(target)[self.which]
         return [self.packed.ids[row] for row in self.which[~np.isnan(labels)]]
 
@@ -56,14 +59,14 @@ class Outcome:
     labels: dict[str, float]
 
 
-def open_run(folder: Path) -> TrainedRun:
+def open_run(folder: Path, part: Split = "test") -> TrainedRun:
     """Open a run; nothing is predicted.
 
     Raises:
-        MissingData: It is no run folder, its packed set is gone, or it has no test part.
+        MissingData: It is no run folder, its packed set is gone, or it has no such part.
         BadRecipe: It learned no property.
     """
-    recipe = _recipe_of(folder)
+    recipe = recipe_of(folder)
     if not recipe.targets:
         raise BadRecipe(f"{folder} is a potential; leaderboards of properties take others.")
     if not (recipe.data.packed / "meta.json").is_file():
@@ -72,14 +75,14 @@ def open_run(folder: Path) -> TrainedRun:
             "folder the run was started from."
         )
     packed = PackedCrystals(recipe.data.packed)
-    which = packed.where("test")
+    which = packed.where(part)
     if len(which) == 0:
-        raise MissingData(f"{recipe.data.packed} has no test part. Set data.fold in the recipe.")
-    return TrainedRun(folder, recipe, packed, which)
+        raise MissingData(f"{recipe.data.packed} has no {part} part. Set data.fold in the recipe.")
+    return TrainedRun(folder, recipe, packed, which, part)
 
 
 def outcomes_of(run: TrainedRun, *, device: str = "auto", progress: bool = True) -> list[Outcome]:
-    """Predict the test part of a run, property by property."""
+    """Predict the part that judges a run, property by property."""
     model = load_model(run.folder / "model", device=device)
     found = collect(model, run.packed, run.which, progress)
     outcomes = []
@@ -101,7 +104,12 @@ def outcomes_of(run: TrainedRun, *, device: str = "auto", progress: bool = True)
     return outcomes
 
 
-def _recipe_of(run: Path) -> Recipe:
+def recipe_of(run: Path) -> Recipe:
+    """Read the recipe of a run.
+
+    Raises:
+        MissingData: It is no run folder.
+    """
     path = run / "recipe.json"
     if not path.is_file():
         raise MissingData(f"{run} is no run folder: {path} does not exist.")

@@ -61,7 +61,7 @@ def _new(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -> Cr
         return _new_potential(recipe, recipe.energy, packed, train)
     summary = "" if recipe.targets else PRETRAINED
     card = Card(name=recipe.name, summary=summary, elements=elements_seen(packed, train))
-    targets = fit_targets(recipe.targets, packed, train)
+    targets = fit_targets(recipe.targets, packed, train, recipe.kinds)
     return _new_model(recipe, card, targets=targets)
 
 
@@ -206,7 +206,7 @@ def _main_objective(
     recipe: Recipe, model: CrystalModel, packed: PackedCrystals, train: NDArray[np.int64]
 ) -> PropertyObjective | EnergyObjective:
     if recipe.energy is None:
-        return PropertyObjective(recipe.weights)
+        return PropertyObjective(recipe.weights, squared=recipe.loss == "squared")
     assert isinstance(model.head, EnergyHead)
     groups = packed.meta["names"]["group"]
     weights = replace(recipe.energy, scale=model.energy_scale)

@@ -14,7 +14,8 @@ from pydantic_core import ArgsKwargs
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import BadRecipe, unknown_name
 from ase_crystalformer.mixer import MixerConfig
-from ase_crystalformer.targets import TARGETS
+from ase_crystalformer.targets import TARGETS, Kind
+from ase_crystalformer.training.rows import Published, choose_row, name_run, names_of
 from ase_crystalformer.training.settings import (
     STRICT,
     Count,
@@ -124,10 +125,14 @@ class Recipe:
             model without one gets a new one, and predicts at first what it did.
         targets: Properties to learn; leave empty for a potential.
         weights: How much each target counts; 1 unless named.
+        kinds: Of targets that are scaled otherwise than usual (``targets.Target``): the papers
+            learn a ``band_gap`` as ``linear``.
+        loss: Of properties: ``absolute`` or ``squared`` scaled errors.
         energy: Weights of a potential's errors; leave out for properties.
         denoise: An auxiliary task; without ``targets`` and ``energy`` it pretrains an encoder.
         start: A model to start from instead of random weights.
         start_encoder: A model, of whatever it predicts, whose encoder alone is taken over.
+        published: Numbers to hold the run against; nothing is learned from them.
     """
 
     name: str
@@ -137,6 +142,8 @@ class Recipe:
     mixer: Mixer | None = None
     targets: tuple[str, ...] = ()
     weights: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    loss: Literal["absolute", "squared"] = "absolute"
     energy: EnergyLoss | None = None
     denoise: Denoise | None = None
     optim: Optim = Optim()
@@ -144,6 +151,7 @@ class Recipe:
     start: str | None = None
     start_encoder: str | None = None
     seed: int = 0
+    published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
     def _one_task(self) -> "Recipe":
@@ -165,6 +173,7 @@ class Recipe:
         _refuse_unknown("target", self.targets, TARGETS)
         if self.targets:
             _refuse_unknown("target of this recipe", self.weights, self.targets)
+            _refuse_unknown("target of this recipe", self.kinds, self.targets)
         return self
 
 
@@ -179,8 +188,20 @@ def mixer_of(recipe: Recipe) -> dict[str, Any] | None:
     return None if recipe.mixer is None else asdict(recipe.mixer)
 
 
-def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a TOML recipe; ``overrides`` are ``section.key=value`` in TOML.
+def read_recipe(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    row: str | None = None,
+    fold: int | None = None,
+) -> Recipe:
+    """Read a TOML recipe.
+
+    Args:
+        path: Of the file.
+        overrides: ``section.key=value`` in TOML.
+        row: Of a recipe with rows, which one (``training.rows``).
+        fold: The official fold to test; it becomes part of the names of run and packed set.
 
     Raises:
         BadRecipe: naming the key that is wrong and what is allowed.
@@ -190,9 +211,11 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadRecipe(f"{path} cannot be read as a TOML recipe: {error}") from error
-    told.setdefault("name", path.stem)
+    told = choose_row(told, row, path)
+    names = names_of(told)
     for override in overrides:
         set_key(told, override)
+    name_run(told, path.stem, row, names, fold)
     return check_recipe(told)
 
 
@@ -232,6 +255,7 @@ def _keys(section: tuple[int | str, ...]) -> list[str]:
         "machine": Machine,
         "mixer": Mixer,
         "optim": Optim,
+        "published": Published,
     }
     kind = sections[str(section[0])] if section else Recipe
     return [entry.name for entry in fields(kind)]

@@ -1,5 +1,8 @@
 """What is measured on the labels before any weight moves: scales, references, elements."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,22 +10,35 @@ from numpy.typing import NDArray
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.heads import EnergyHead
-from ase_crystalformer.targets import TARGETS, Target
+from ase_crystalformer.targets import TARGETS, Kind, Target
 from ase_crystalformer.training.objective import EnergyObjective
 
 Numbers = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 
-def fit_targets(names: tuple[str, ...], packed: PackedCrystals, train: Numbers) -> list[Target]:
+def fit_targets(
+    names: tuple[str, ...],
+    packed: PackedCrystals,
+    train: Numbers,
+    kinds: Mapping[str, Kind] | None = None,
+) -> list[Target]:
     """Scale every target by the labels of the training crystals.
+
+    Args:
+        names: Of the targets.
+        packed: The crystals.
+        train: Numbers of those that are learned from.
+        kinds: Of targets that are scaled otherwise than usual.
 
     Raises:
         BadRecipe: A target has no labels, or some that cannot be what they are said to be.
     """
-    for name in names:
-        _check_labels(TARGETS[name], packed, train)
-    return [TARGETS[name].fitted(torch.from_numpy(packed.label(name)[train])) for name in names]
+    told = kinds or {}
+    targets = [replace(TARGETS[name], kind=told.get(name, TARGETS[name].kind)) for name in names]
+    for target in targets:
+        _check_labels(target, packed, train)
+    return [one.fitted(torch.from_numpy(packed.label(one.name)[train])) for one in targets]
 
 
 def _check_labels(target: Target, packed: PackedCrystals, train: Numbers) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.training.commit import commit_of
 from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
 from ase_crystalformer.training.processes import is_first
 
@@ -30,11 +31,13 @@ def write_record(recipe: Recipe, folder: Path) -> dict[str, Any]:
     Only the first process of a run writes.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    commit = commit_of()
     facts = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "hardware": hardware(),
         "versions": {"python": platform.python_version(), **_versions(PACKAGES)},
+        **({"commit": commit} if commit else {}),
     }
     if not is_first():
         return facts
@@ -62,7 +65,8 @@ def checkpoint_of(folder: Path) -> Path:
 def changed_since(folder: Path, recipe: Recipe) -> list[str]:
     """Name what a recipe learns otherwise than the run in a folder did so far."""
     before = check_recipe(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
-    names = [entry.name for entry in fields(Recipe) if entry.name != "machine"]
+    idle = ("machine", "published")
+    names = [entry.name for entry in fields(Recipe) if entry.name not in idle]
     return [name for name in names if getattr(before, name) != getattr(recipe, name)]
 
 

@@ -56,16 +56,25 @@ def train(
     recipe: str | Path,
     overrides: Sequence[str] = (),
     *,
+    row: str | None = None,
     runs: str | Path = "runs",
     resume: bool = False,
     progress: bool = True,
 ) -> Path:
     """Train from a recipe file and return the run folder, ``runs/<name>``.
 
+    Args:
+        recipe: The file.
+        overrides: ``section.key=value`` in TOML.
+        row: Of a recipe with rows, which one.
+        runs: Where run folders are.
+        resume: Go on with the run that is there.
+        progress: Show a progress bar.
+
     Raises:
         BadRecipe: The recipe is not valid, or its data are not to be had.
     """
-    read = read_recipe(recipe, overrides)
+    read = read_recipe(recipe, overrides, row=row)
     folder = Path(runs) / read.name
     begun = (folder / "checkpoints" / "last.ckpt").exists() or (folder / "model.json").exists()
     if begun and not resume:

@@ -1,0 +1,82 @@
+"""``crystalformer table``: trained runs beside what was published."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ase_crystalformer.cli.jobs import Device, errors_told
+from ase_crystalformer.errors import CrystalformerError
+
+EXAMPLE = """\b
+Example:
+  crystalformer table runs/icomformer-mp-2018-*
+  crystalformer table runs/*-perovskites-fold-* --ensemble -o tables/perovskites
+"""
+
+
+class Part(StrEnum):
+    """Which part of the data judges."""
+
+    test = "test"
+    val = "val"
+
+
+@errors_told()
+def table(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUNS", help="Run folders of crystalformer train.")
+    ],
+    *,
+    split: Annotated[
+        Part | None,
+        typer.Option(
+            help="Which part judges; the test part where there is one.", show_default=False
+        ),
+    ] = None,
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", help="Add the mean of all runs that share fold and property."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            *("-o", "--out"),
+            metavar="FOLDER",
+            file_okay=False,
+            help="Gets table.md, .json, .csv and, beside published numbers, table.png.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Hold trained runs against the numbers that their recipes say were published.
+
+    Runs that differ by seed and fold alone share a row: the mean over seeds, then over folds, with
+    standard deviations over both. The row says which part of the data judged, how many labels it
+    holds, how many folds are there, and what it took: hours, hardware, commit of the package.
+    Predictions are kept in the run folders, so that the next table is quick. Runs that cannot be
+    judged are named, and the others told.
+    """
+    from ase_crystalformer.leaderboards.judged import ensembles, judge
+    from ase_crystalformer.leaderboards.summary import summarise
+    from ase_crystalformer.leaderboards.table import markdown, write_table
+
+    found, failed = [], 0
+    for run in runs:
+        try:
+            part = None if split is None else split.value
+            found += judge(run, part, device=device, progress=sys.stderr.isatty())
+        except (CrystalformerError, OSError) as error:
+            typer.echo(f"{run}: {error}", err=True)
+            failed += 1
+    rows = summarise([*found, *(ensembles(found) if ensemble else ())])
+    if rows:
+        typer.echo(markdown(rows), nl=False)
+        if out is not None:
+            write_table(rows, out)
+            typer.echo(f"Written: {out}", err=True)
+    if failed:
+        raise typer.Exit(1)

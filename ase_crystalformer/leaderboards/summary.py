@@ -1,0 +1,155 @@
+"""Rows of a table: runs that differ by seed and fold alone, together."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ase_crystalformer.leaderboards.judged import Judged
+from ase_crystalformer.leaderboards.matbench import FOLDS
+from ase_crystalformer.training.config import recipe_dict
+from ase_crystalformer.training.rows import Published
+
+#: What two runs of one row may differ in.
+IDLE = ("name", "seed", "machine", "published")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One property, learned in one way.
+
+    Attributes:
+        data: The data set.
+        target: The property.
+        model: Name of the runs without fold and seed.
+        encoder: Which network.
+        metric: ``mae`` or ``rocauc``.
+        unit: Of it.
+        part: Which part of the data judges.
+        value: Mean over seeds, then over folds.
+        over_folds: Standard deviation over folds, as MatBench has it (divided by the number).
+        over_seeds: Standard deviation over seeds, of means over the same folds.
+        rmse: Likewise a mean.
+        folds: Which folds are there; empty where there are none.
+        seeds: Which seeds.
+        n: Labels, of all folds together.
+        published: What others told of the same task.
+        hours: Of all runs together.
+        hardware: Of all runs.
+        commits: Of the package, likewise.
+        unfinished: Runs that have not made all epochs, with how many they made.
+    """
+
+    data: str
+    target: str
+    model: str
+    encoder: str
+    metric: str
+    unit: str
+    part: str
+    value: float
+    over_folds: float | None
+    over_seeds: float | None
+    rmse: float
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    n: int
+    published: tuple[Published, ...]
+    hours: float
+    hardware: tuple[str, ...]
+    commits: tuple[str, ...]
+    unfinished: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Say whether all folds are there, if it has any."""
+        return not self.folds or len(self.folds) == FOLDS
+
+
+def summarise(found: Iterable[Judged]) -> list[Row]:
+    """Join runs that differ by seed and fold alone; order rows by data and property."""
+    alike: dict[str, list[Judged]] = defaultdict(list)
+    for one in found:
+        alike[_same(one)].append(one)
+    rows = [_row(members) for members in alike.values()]
+    return sorted(rows, key=lambda row: (row.data, row.target, row.part, row.model))
+
+
+def _same(one: Judged) -> str:
+    """Say what runs of one row have in common."""
+    if one.members > 1:
+        return repr((one.data, one.target.name, one.part, "ensemble"))
+    told = {key: value for key, value in recipe_dict(one.recipe).items() if key not in IDLE}
+    told["data"] = {
+        key: value for key, value in told["data"].items() if key not in ("fold", "packed")
+    }
+    return repr((one.target.name, one.part, sorted(told.items())))
+
+
+def _row(members: Sequence[Judged]) -> Row:
+    first = members[0]
+    folds = tuple(sorted({one.recipe.data.fold for one in members} - {None}))  # type: ignore[type-var]
+    scores: dict[int | None, dict[int, float]] = defaultdict(dict)
+    for one in members:
+        scores[one.recipe.data.fold][one.recipe.seed] = one.score
+    by_fold = [float(np.mean(list(scores[fold].values()))) for fold in folds or (None,)]
+    distinct = {one.recipe.data.fold: one for one in members}
+    return Row(
+        data=first.data,
+        target=first.target.name,
+        model=_without_numbers(first.name),
+        encoder=first.recipe.encoder,
+        metric=first.metric,
+        unit=first.unit,
+        part=first.part,
+        value=float(np.mean(by_fold)),
+        over_folds=float(np.std(by_fold)) if len(by_fold) > 1 else None,
+        over_seeds=_over_seeds(scores),
+        rmse=float(np.mean([one.rmse for one in members])),
+        folds=folds,
+        seeds=tuple(sorted({one.recipe.seed for one in members})),
+        n=sum(len(one.ids) for one in distinct.values()),
+        published=_published(first),
+        hours=float(sum(one.training.get("hours", 0.0) for one in members)),
+        hardware=_all(members, "hardware"),
+        commits=_all(members, "commit"),
+        unfinished=tuple(filter(None, map(_unfinished, members))),
+    )
+
+
+def _over_seeds(scores: dict[int | None, dict[int, float]]) -> float | None:
+    """Sample standard deviation over the seeds that have all folds of the row."""
+    common = set.intersection(*(set(by_seed) for by_seed in scores.values()))
+    if len(common) < 2:
+        return None
+    means = [np.mean([by_seed[seed] for by_seed in scores.values()]) for seed in sorted(common)]
+    return float(np.std(means, ddof=1))
+
+
+def _published(one: Judged) -> tuple[Published, ...]:
+    """Choose the published numbers of this property, the best first."""
+    alone = len(one.recipe.targets) == 1
+    fitting = [
+        told
+        for told in one.recipe.published
+        if told.metric == one.metric
+        and (told.target == one.target.name or (told.target is None and alone))
+    ]
+    return tuple(sorted(fitting, key=lambda told: told.value, reverse=one.metric == "rocauc"))
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"-(fold|seed)-\d+", "", name)
+
+
+def _unfinished(one: Judged) -> str:
+    done, wanted = one.training.get("epochs", 0), one.recipe.optim.epochs
+    return f"{one.name}: {done} of {wanted} epochs" if done < wanted else ""
+
+
+def _all(members: Sequence[Judged], fact: str) -> tuple[str, ...]:
+    found: list[Any] = [one.training.get(fact) for one in members]
+    return tuple(sorted({str(value) for value in found if value}))

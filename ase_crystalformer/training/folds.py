@@ -1,0 +1,51 @@
+"""All official folds of a task, one run each."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ase_crystalformer.training.config import Recipe, read_recipe
+from ase_crystalformer.training.run import fit
+
+#: Of a task of MatBench.
+FOLDS = 5
+
+
+def train_folds(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    row: str | None = None,
+    runs: str | Path = "runs",
+    progress: bool = True,
+) -> Iterator[Path]:
+    """Train on the five official folds one after another, and yield the run folder of each.
+
+    Folds that are done are not trained again; one that was cut off goes on.
+
+    Args:
+        recipe: The file.
+        overrides: ``section.key=value`` in TOML.
+        row: Of a recipe with rows, which one.
+        runs: Where run folders are.
+        progress: Show a progress bar.
+
+    Raises:
+        BadRecipe: The recipe is not valid, or its data have no folds.
+    """
+    read = [read_recipe(recipe, overrides, row=row, fold=fold) for fold in range(FOLDS)]
+    for one in read:
+        folder = Path(runs) / one.name
+        if not is_done(folder, one):
+            begun = (folder / "checkpoints" / "last.ckpt").is_file()
+            fit(one, folder, resume=begun, progress=progress)
+        yield folder
+
+
+def is_done(folder: Path, recipe: Recipe) -> bool:
+    """Say whether a run has made all its epochs."""
+    path = folder / "model.json"
+    if not path.is_file():
+        return False
+    told = json.loads(path.read_text(encoding="utf-8"))
+    return bool(told["card"]["training"].get("epochs", 0) >= recipe.optim.epochs)
