@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.writing import whole
 from benchmarks.timing import limited_threads, machine
 from benchmarks.transfer_features import Table, features, structure_of
 from benchmarks.transfer_regressors import REGRESSORS, chosen
@@ -196,9 +197,8 @@ def record(out: Path, to: Path = HERE) -> str:
 
 
 def _put(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import build
 from ase_crystalformer.pretrained import load_model
 from ase_crystalformer.structures import Crystal
+from ase_crystalformer.writing import whole
 
 Table = NDArray[np.float64]
 Structures = Sequence[Structure]
@@ -101,9 +102,8 @@ def features(kind: str, structures: Structures, folder: Path) -> Table:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of electronegativities that noble gases lack
                 found = KINDS[kind](structures[start : start + CHUNK])
-            partial = path.with_name(path.name + ".partial.npy")
-            np.save(partial, found)
-            partial.replace(path)
+            with whole(path) as partial:
+                np.save(partial, found)
         chunks.append(np.load(path, allow_pickle=False))
     return np.vstack(chunks)
 
