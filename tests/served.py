@@ -1,9 +1,27 @@
 """A server on this machine that sends one file, and can be cut off."""
 
 import re
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+CONNECT, LOOK_UP = socket.socket.connect, socket.getaddrinfo
+
+
+def open_to_this_machine(monkeypatch):
+    """Open the way to this machine, which the tests close like every other."""
+
+    def connect(self, address):
+        assert address[0] == "127.0.0.1"
+        return CONNECT(self, address)
+
+    def look_up(host, *told, **more):
+        assert host == "127.0.0.1"
+        return LOOK_UP(host, *told, **more)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
 class Served:

@@ -62,7 +62,19 @@ VERBS = {
         *["--benchmark", "--device"],
     ],
     "models": ["NAME"],
+    "data list": ["--data-dir"],
+    "data show": ["NAME"],
+    "data fetch": ["NAME", "--to"],
 }
+
+
+def commands():
+    """Every verb, those of a group by both of their names."""
+    found = {}
+    for verb, command in get_command(app).commands.items():
+        verbs = getattr(command, "commands", {"": command})
+        found |= {f"{verb} {name}".strip(): one for name, one in verbs.items()}
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -117,25 +129,24 @@ def printed(result, tmp_path):
 
 
 def test_verbs_and_flags_grow_by_decision_only():
-    commands = get_command(app).commands
     found = {
         verb: [
             max(parameter.opts, key=len) if parameter.opts[0][0] == "-" else parameter.metavar
             for parameter in command.params
         ]
-        for verb, command in commands.items()
+        for verb, command in commands().items()
     }
     assert found == VERBS
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_examples_of_the_help_are_valid(verb):
-    lines = [line.strip() for line in run(verb, "--help").stdout.splitlines()]
+    lines = [line.strip() for line in run(*verb.split(), "--help").stdout.splitlines()]
     examples = [line for line in lines if line.startswith(f"crystalformer {verb}")]
     assert examples
-    command = get_command(app).commands[verb]
+    command, words = commands()[verb], 1 + len(verb.split())
     for example in examples:
-        arguments = shlex.split(example.partition(" > ")[0])[2:]
+        arguments = shlex.split(example.partition(" > ")[0])[words:]
         assert command.make_context(verb, arguments).params
 
 

@@ -2,11 +2,10 @@
 
 import hashlib
 import io
-import socket
 import tarfile
 
 import pytest
-from served import serve
+from served import open_to_this_machine, serve
 
 import ase_crystalformer.data.fetch as fetching
 from ase_crystalformer.data.fetch import fetch, fetch_file, fetchable
@@ -14,23 +13,12 @@ from ase_crystalformer.data.registry import DATA_SETS, Download
 from ase_crystalformer.errors import DownloadFailed, MissingData, UnknownName
 
 CONTENT = bytes(range(256)) * 5000
-CONNECT, LOOK_UP = socket.socket.connect, socket.getaddrinfo
 
 
 @pytest.fixture
 def here(closed_network, monkeypatch):
-    """Open the way to this machine, and to no other."""
-
-    def connect(self, address):
-        assert address[0] == "127.0.0.1"
-        return CONNECT(self, address)
-
-    def look_up(host, *told, **more):
-        assert host == "127.0.0.1"
-        return LOOK_UP(host, *told, **more)
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    """Let this machine be called, soon again, and told of every little that comes."""
+    open_to_this_machine(monkeypatch)
     monkeypatch.setattr(fetching, "PAUSE", 0.0)
     monkeypatch.setattr(fetching, "CHUNK", 1000)
 

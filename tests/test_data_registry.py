@@ -1,7 +1,9 @@
 """Every public data set says where it comes from, and its labels have the units they claim."""
 
+import json
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +125,51 @@ def test_a_missing_file_is_named_with_its_origin(tmp_path):
         load("mlearn")
     with pytest.raises(MissingData):
         path_of(replace(DATA_SETS["mlearn"], file="elsewhere"), SAMPLES)
+
+
+def test_a_set_takes_from_another_what_it_does_not_say():
+    hull, all_rows = DATA_SETS["jarvis-dft3d-ehull"], DATA_SETS["jarvis-dft3d"]
+    assert (hull.labels, hull.downloads) == (all_rows.labels, all_rows.downloads)
+    assert (hull.only, hull.rows, hull.extracts) == ("energy_above_hull", 0, ())
+    assert hull.about != all_rows.about
+
+
+PUBLISHED = [known for known in DATA_SETS.values() if known.downloads]
+
+
+@pytest.mark.parametrize("known", PUBLISHED, ids=lambda known: known.name)
+def test_published_sets_say_how_they_are_split(known):
+    assert known.split
+    assert known.file == known.downloads[0].place
+    assert sum(one.lists for one in known.downloads) == (known.parts == "listed")
+    assert (known.parts in {"folds", "stratified"}) == known.name.startswith("matbench-")
+    assert known.rows or known.parts not in {"folds", "stratified"}
+    assert (known.parts == "shuffled") <= (known.only in {label.name for label in known.labels})
+    for one in known.downloads:
+        assert one.url.startswith("https://")
+        assert re.fullmatch("([0-9a-f]{64})?", one.sha256)
+        assert re.fullmatch("([0-9a-f]{32})?", one.md5)
+    for part in known.extracts:
+        held = {label.name for label in DATA_SETS[part.labels or part.set].labels}
+        assert held & {label.name for label in known.labels}
+
+
+def test_checksums_and_sizes_of_matbench_are_those_of_matminer():
+    folder = Path(find_spec("matminer").origin).parent / "datasets"
+    told = json.loads((folder / "dataset_metadata.json").read_text())
+    ours = {name: known for name, known in DATA_SETS.items() if name.startswith("matbench-")}
+    assert len(ours) == 9
+    for name, known in ours.items():
+        theirs, (one,) = told[name.replace("-", "_")], known.downloads
+        assert (one.url, one.sha256) == (theirs["url"], theirs["hash"])
+        assert known.rows == theirs["num_entries"]
+        assert known.labels[0].column in theirs["columns"]
+
+
+def test_files_of_jarvis_are_those_of_jarvis_tools():
+    text = (Path(find_spec("jarvis").origin).parent / "db" / "figshare.py").read_text()
+    for name, known in DATA_SETS.items():
+        if name.startswith("jarvis-"):
+            (one,) = known.downloads
+            at = text.index(one.url)
+            assert one.file.removesuffix(".zip") in text[at : at + 200]

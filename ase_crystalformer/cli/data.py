@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\b
 Example:
-  crystalformer data list
+  crystalformer data list --data-dir data
   crystalformer data show matbench-perovskites
   crystalformer data fetch matbench-perovskites --to data
 """
@@ -28,13 +28,18 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a data set.", show_default=False)]
 
 
-@app.command("list")
+@app.command("list", epilog=EXAMPLE)
 @errors_told()
 def list_sets(
     *,
     directory: Annotated[
         Path | None,
-        typer.Option("--data-dir", metavar="DIR", help="Only those it holds, or part of them."),
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="Only those that are in it, whole or in part.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """List the data sets that recipes may name."""
@@ -59,7 +64,7 @@ def _origin(known: "DataSet") -> str:
     return "our extract"
 
 
-@app.command()
+@app.command(epilog=EXAMPLE)
 @errors_told()
 def show(name: Name) -> None:
     """Tell all there is to know of a data set."""
@@ -98,7 +103,7 @@ def _file(download: "Download") -> list[str]:
     ]
 
 
-@app.command()
+@app.command(epilog=EXAMPLE)
 @errors_told()
 def fetch(
     name: Name,
