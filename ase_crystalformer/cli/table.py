@@ -3,12 +3,15 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ase_crystalformer.cli.jobs import Device, errors_told
 from ase_crystalformer.errors import CrystalformerError
+
+if TYPE_CHECKING:
+    from ase_crystalformer.data.crystals import Split
 
 EXAMPLE = """\b
 Example:
@@ -64,11 +67,11 @@ def table(
     from ase_crystalformer.leaderboards.summary import summarise
     from ase_crystalformer.leaderboards.table import markdown, write_table
 
+    names: dict[Part | None, Split | None] = {None: None, Part.test: "test", Part.val: "val"}
     found, failed = [], 0
     for run in runs:
         try:
-            part = None if split is None else split.value
-            found += judge(run, part, device=device, progress=sys.stderr.isatty())
+            found += judge(run, names[split], device=device, progress=sys.stderr.isatty())
         except (CrystalformerError, OSError) as error:
             typer.echo(f"{run}: {error}", err=True)
             failed += 1

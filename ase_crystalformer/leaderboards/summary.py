@@ -91,7 +91,8 @@ def _same(one: Judged) -> str:
 
 def _row(members: Sequence[Judged]) -> Row:
     first = members[0]
-    folds = tuple(sorted({one.recipe.data.fold for one in members} - {None}))  # type: ignore[type-var]
+    tested = {one.recipe.data.fold for one in members}
+    folds = tuple(sorted(fold for fold in tested if fold is not None))
     scores: dict[int | None, dict[int, float]] = defaultdict(dict)
     for one in members:
         scores[one.recipe.data.fold][one.recipe.seed] = one.score

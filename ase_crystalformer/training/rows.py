@@ -105,6 +105,8 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     laid = dict(below)
     for key, value in above.items():
         under = laid.get(key)
-        both = isinstance(value, dict) and isinstance(under, dict)
-        laid[key] = _laid_over(under, value) if both else value
+        if isinstance(value, dict) and isinstance(under, dict):
+            laid[key] = _laid_over(under, value)
+        else:
+            laid[key] = value
     return laid
