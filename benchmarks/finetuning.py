@@ -42,9 +42,9 @@ FEW = 50
 
 #: Case -> file of frames, passes over them, and how many frames are replayed for each.
 CASES: dict[str, tuple[str, int, float]] = {
-    "50 frames": ("few.extxyz", 20, 1.0),
+    "50 frames": ("few.extxyz", 20, 4.0),
     "50 frames, no replay": ("few.extxyz", 20, 0.0),
-    "all frames": ("all.extxyz", 2, 1.0),
+    "all frames": ("all.extxyz", 2, 4.0),
     "all frames, no replay": ("all.extxyz", 2, 0.0),
 }
 SCRATCH = "50 frames, from random weights"

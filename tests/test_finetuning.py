@@ -135,7 +135,7 @@ def test_the_run_folder_tells_what_was_done(done, start, frames):
     card = CrystalModel.load(done.folder / "model").card
     assert card == done.model.card
     assert card.training["start"] == str(start)
-    assert card.training["replay"] == 1.0
+    assert card.training["replay"] == 4.0
     assert "started from start" in card.data[0]
     assert "20 frames of the user's" in card.data[1]
     assert set(card.errors) == {"energy", "forces", "stress"}

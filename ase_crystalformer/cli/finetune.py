@@ -71,7 +71,7 @@ def finetune(
     out: Run,
     model: ModelName = "default",
     scale: Scale = "own",
-    replay: Replay = 1.0,
+    replay: Replay = 4.0,
     hold_out: HoldOut = 0.1,
     overrides: Overrides = None,
     resume: Annotated[

@@ -44,7 +44,7 @@ NETWORK = {
 }
 
 #: Largest rates, from random weights and from those of a trained model.
-FRESH_RATE, STARTED_RATE = 1.2e-3, 5e-4
+FRESH_RATE, STARTED_RATE = 1.2e-3, 3e-4
 
 
 def started_recipe(folder: Path, model: str | Path) -> dict[str, Any]:

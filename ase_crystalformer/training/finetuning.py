@@ -53,7 +53,7 @@ def finetune(  # noqa: PLR0913  what a user may decide
     *,
     model: str | Path = "default",
     scale: str = SOURCE,
-    replay: float = 1.0,
+    replay: float = 4.0,
     hold_out: float = 0.1,
     overrides: Sequence[str] = (),
     resume: bool = False,
