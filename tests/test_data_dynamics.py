@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from pymatgen.core import Lattice, Structure
 
+from ase_crystalformer.data.frames import read_frames
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.errors import MissingExtra
 
 SAMPLES = Path(__file__).parent / "samples"
 EV_PER_KILOBAR = 0.0006241509
@@ -97,3 +100,13 @@ def test_databases_of_fairchem_are_read_in_the_part_of_their_folder(tmp_path):
     assert_frames(crystals, expected)
     assert [row.split for row in crystals] == ["train", "train", "train", "val"]
     assert crystals[3].id == "agm3"
+    own = list(read_frames([tmp_path / "omat24" / "train"], group="own"))
+    assert_frames(own, expected[:3])
+
+
+def test_databases_name_the_extra_they_need(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ase_db_backends", None)
+    monkeypatch.setitem(sys.modules, "ase_db_backends.aselmdb", None)
+    (tmp_path / "data.aselmdb").write_bytes(b"")
+    with pytest.raises(MissingExtra, match=r"ase-crystalformer\[data\]"):
+        list(load(tmp_path / "data.aselmdb"))

@@ -95,14 +95,14 @@ def leave_out(name: str, reason: str) -> None:
     _LOG.warning("Left out %s: %s", name, reason)
 
 
-def check(crystal: LabelledCrystal) -> None:
-    """Refuse a crystal nobody can compute, or a label that does not fit it.
+def check(crystal: LabelledCrystal) -> Crystal:
+    """Refuse a crystal nobody can compute, or a label that does not fit it; else give it bare.
 
     Raises:
         BadStructure: As for :class:`ase_crystalformer.structures.Crystal`; or a label is not
             finite; or forces or stress have a wrong shape.
     """
-    Crystal(crystal.species, crystal.positions, crystal.cell, crystal.periodic)
+    bare = Crystal(crystal.species, crystal.positions, crystal.cell, crystal.periodic)
     shapes = {"forces": (crystal.atoms, 3), "stress": (3, 3)}
     for name, value in crystal.labels.items():
         shape = shapes.get(name, ())
@@ -112,3 +112,4 @@ def check(crystal: LabelledCrystal) -> None:
             )
         if not np.isfinite(value).all():
             raise BadStructure(f"Its {name} is not finite. Drop that label, or the row.")
+    return bare

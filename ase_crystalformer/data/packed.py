@@ -26,7 +26,6 @@ from ase_crystalformer.errors import BadModelFile, BadStructure
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Rule, build
 from ase_crystalformer.orbits import reduce
-from ase_crystalformer.structures import Crystal
 
 #: Arrays of a packed set: name -> (type, shape of one entry). One entry per crystal, atom or edge.
 CRYSTAL_FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -166,9 +165,7 @@ def _rows(
     names: dict[str, dict[str, int]],
 ) -> dict[str, Any]:
     """Everything the files hold of one crystal."""
-    check(crystal)
-    bare = Crystal(crystal.species, crystal.positions, crystal.cell, crystal.periodic)
-    graph = build(bare, rule)
+    graph = build(check(crystal), rule)
     if by_symmetry:
         graph = reduce(graph)
     code = {key: names[key].setdefault(getattr(crystal, key), len(names[key])) for key in names}
