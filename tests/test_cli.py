@@ -51,7 +51,8 @@ VERBS = {
     ],
     "featurize": ["STRUCTURES", "--out", "--model", "--device"],
     "calibrate": ["MODEL", "DATASET", "--out", "--seed", "--device"],
-    "train": ["RECIPE.toml", "--set", "--row", "--folds", "--resume"],
+    "train": ["RECIPE.toml", "--set", "--row", "--folds", "--find-rate", "--resume"],
+    "sweep": ["RECIPE.toml", "SPACE.toml", "--trials", "--out", "--set"],
     "table": ["RUNS", "--split", "--ensemble", "--out", "--device"],
     "evaluate": [
         *["MODEL", "DATASET", "--split", "--data", "--count", "--seed", "--set", "--out"],

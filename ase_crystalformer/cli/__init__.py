@@ -17,6 +17,7 @@ from ase_crystalformer.cli import (
     predict,
     relax,
     screen,
+    sweep,
     table,
     train,
 )
@@ -39,6 +40,7 @@ app.command(epilog=relax.EXAMPLE)(relax.relax)
 app.command(epilog=screen.EXAMPLE)(screen.screen)
 app.command(epilog=featurize.EXAMPLE)(featurize.featurize)
 app.command(epilog=train.EXAMPLE)(train.train)
+app.command(epilog=sweep.EXAMPLE)(sweep.sweep)
 app.command(epilog=finetune.EXAMPLE)(finetune.finetune)
 app.command(epilog=distill.EXAMPLE)(distill.distill)
 app.command(epilog=calibrate.EXAMPLE)(calibrate.calibrate)

@@ -43,6 +43,10 @@ def train(
         bool,
         typer.Option("--folds", help="Train on all five official folds; go on with those cut off."),
     ] = False,
+    find_rate: Annotated[
+        bool,
+        typer.Option("--find-rate", help="Look for a learning rate instead; draw NAME-rate.png."),
+    ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Continue this run folder.", show_default=False),
@@ -65,6 +69,9 @@ def train(
         ) from error
 
     overrides = list(overrides or ())
+    if find_rate:
+        _find_rate(recipe, overrides, row)
+        return
     if folds:
         for run in train_folds(recipe, overrides, row=row):
             typer.echo(run)
@@ -75,3 +82,15 @@ def train(
         overrides.append(f"name={json.dumps(resume.name)}")
         run = train_recipe(recipe, overrides, row=row, runs=resume.parent, resume=True)
     typer.echo(run)
+
+
+def _find_rate(recipe: Path, overrides: list[str], row: str | None) -> None:
+    """Tell where the loss falls fastest, and draw it."""
+    from ase_crystalformer.training.config import read_recipe
+    from ase_crystalformer.training.rate_finder import find_rate, plot_rate
+
+    read = read_recipe(recipe, overrides, row=row)
+    found = find_rate(read)
+    picture = Path(f"{read.name}-rate.png")
+    plot_rate(found, picture)
+    typer.echo(f"the loss falls fastest at --set optim.peak_lr={found.suggestion:.1e} ({picture})")

@@ -6,17 +6,12 @@ is installed), ``checkpoints/last.ckpt`` to resume from, and the model (``model.
 """
 
 import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.model import CrystalModel
@@ -25,6 +20,7 @@ from ase_crystalformer.training.build import build_model, build_objective
 from ase_crystalformer.training.callbacks import Averaging, Checkpoints, FitEnergies, SaveModel
 from ase_crystalformer.training.config import Recipe, read_recipe
 from ase_crystalformer.training.force_only import is_force_only
+from ase_crystalformer.training.loggers import loggers_of
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.prepare import prepare
 from ase_crystalformer.training.record import (
@@ -33,23 +29,9 @@ from ase_crystalformer.training.record import (
     keep_metrics,
     write_record,
 )
+from ase_crystalformer.training.surroundings import surroundings
 
 LOGGER = logging.getLogger(__name__)
-
-#: Loggers of Lightning that advertise, and repeat what the recipe says.
-CHATTER = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-
-#: Warnings that do not apply: what they warn of is wanted, or taken care of here.
-NEEDLESS = (
-    ".*does not have many workers.*",
-    ".*smaller than the logging interval.*",
-    ".*resuming from a checkpoint that ended before the epoch ended.*",
-    ".*callbacks used to create the checkpoint.*",
-    ".*exists and is not empty.*",
-    ".*Total length of `.*` across ranks is zero.*",
-    ".*Grad strides do not match bucket view strides.*",
-    ".*isinstance\\(treespec, LeafSpec\\).*",
-)
 
 
 def train(
@@ -87,7 +69,12 @@ def train(
 
 
 def fit(
-    recipe: Recipe, folder: str | Path, *, resume: bool = False, progress: bool = True
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> CrystalModel:
     """Train as the recipe says, and leave the model and its history in ``folder``.
 
@@ -99,20 +86,21 @@ def fit(
         resume: Continue from ``checkpoints/last.ckpt``; the trajectory is that of an unbroken run.
             A finished run goes on from its averaged weights if the recipe asks for more epochs.
         progress: Show a progress bar with errors in physical units.
+        callbacks: Lightning's, besides those the recipe asks for.
 
     Returns:
         The model, its weights averaged as the recipe asks.
     """
     folder = Path(folder)
     checkpoint = _checkpoint(recipe, folder) if resume else None
-    with _threads(recipe.machine.threads), _matmul(recipe.machine.matmul), _quiet():
+    with surroundings(recipe.machine):
         packed = prepare(recipe)
         data = PackedData(packed, recipe)
         model = build_model(recipe, packed, data.train)
         objective = build_objective(recipe, model, packed, data.train)
         saver = SaveModel(folder, write_record(recipe, folder))
         module = Fitting(model, objective, recipe.optim)
-        trainer = _trainer(recipe, folder, saver, progress)
+        trainer = _trainer(recipe, folder, saver, progress, callbacks)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
         if len(data.val) == 0:
@@ -143,7 +131,13 @@ def _checkpoint(recipe: Recipe, folder: Path) -> Path:
     return checkpoint
 
 
-def _trainer(recipe: Recipe, folder: Path, saver: SaveModel, progress: bool) -> Trainer:
+def _trainer(
+    recipe: Recipe,
+    folder: Path,
+    saver: SaveModel,
+    progress: bool,
+    more: Sequence[Callback] = (),
+) -> Trainer:
     machine, optim = recipe.machine, recipe.optim
     callbacks: list[Callback] = [saver, LearningRateMonitor("step")]
     if optim.ema is not None or optim.swa_last:
@@ -159,6 +153,7 @@ def _trainer(recipe: Recipe, folder: Path, saver: SaveModel, progress: bool) -> 
             save_on_exception=True,
         )
     )
+    callbacks += more
     return Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
@@ -169,7 +164,7 @@ def _trainer(recipe: Recipe, folder: Path, saver: SaveModel, progress: bool) -> 
         accumulate_grad_batches=optim.accumulate,
         gradient_clip_val=optim.clip,
         callbacks=callbacks,
-        logger=_loggers(folder),
+        logger=loggers_of(machine.loggers, folder, recipe.name),
         default_root_dir=folder,
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -179,50 +174,3 @@ def _trainer(recipe: Recipe, folder: Path, saver: SaveModel, progress: bool) -> 
         num_sanity_val_steps=0,
         log_every_n_steps=50,
     )
-
-
-def _loggers(folder: Path) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(folder, name="", version="")]
-    if find_spec("tensorboard") is not None:
-        loggers.append(TensorBoardLogger(folder, name="logs", version=""))
-    return loggers
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Let torch use so many threads, and give the process its own number back."""
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _matmul(precision: str) -> Iterator[None]:
-    """Multiply float32 matrices in this precision, and as before afterwards."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning's tips, and warnings of what is taken care of."""
-    loggers = [logging.getLogger(name) for name in CHATTER]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in NEEDLESS:
-                warnings.filterwarnings("ignore", message)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

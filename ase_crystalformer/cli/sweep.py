@@ -1,0 +1,68 @@
+"""``crystalformer sweep``: search for good entries of a recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ase_crystalformer.cli.jobs import errors_told
+from ase_crystalformer.errors import MissingExtra
+
+EXAMPLE = """\b
+Example:
+  crystalformer sweep recipe.toml space.toml --trials 40 --set optim.epochs=5
+"""
+
+
+@errors_told()
+def sweep(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE.toml", help="What to learn.", show_default=False)
+    ],
+    space: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SPACE.toml",
+            help="By entry of the recipe, values or a range to choose from.",
+            show_default=False,
+        ),
+    ],
+    *,
+    trials: Annotated[int, typer.Option(min=1, help="Runs in all, those cut off included.")] = 20,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FOLDER",
+            help="Of the study; runs/RECIPE-sweep if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Replace an entry of the recipe in every run; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Search for good entries of a recipe: many runs, the hopeless ones cut off.
+
+    A space names entries in quotes: "optim.peak_lr" = { low = 1e-4, high = 3e-3, log = true } or
+    "model.width" = [64, 128]. Runs are judged by their validation loss, so what is in it, such as
+    weights, cannot be searched for. The study lies in study.db of the folder; call again to go on.
+    """
+    try:
+        from ase_crystalformer.training.sweep import sweep as search
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
+        ) from error
+
+    folder = out or Path("runs") / f"{recipe.stem}-sweep"
+    best = search(recipe, space, folder, trials=trials, overrides=list(overrides or ()))
+    typer.echo(f"best of {best.finished}: validation loss {best.loss:.5g}, {best.run}")
+    typer.echo(" ".join(f"--set {entry}" for entry in best.overrides))

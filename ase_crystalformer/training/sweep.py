@@ -1,0 +1,194 @@
+"""Search for good entries of a recipe: many short runs, the hopeless ones cut off.
+
+The space is a TOML file of entries of the recipe, each with what may be chosen::
+
+    "optim.peak_lr" = { low = 1e-4, high = 3e-3, log = true }
+    "model.blocks" = { low = 2, high = 5 }
+    "model.width" = [64, 96, 128]
+
+The study lies in ``study.db`` of its folder, beside the runs, so it can go on.
+
+Source: T. Akiba et al., "Optuna", KDD 2019, arXiv:1907.10902, with its default search (tree-
+structured Parzen estimators) and its median rule for cutting off.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ase_crystalformer.errors import BadRecipe, CrystalformerError, MissingExtra
+from ase_crystalformer.training.config import Recipe, read_recipe
+from ase_crystalformer.training.record import write_json
+from ase_crystalformer.training.run import fit
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+
+#: Trials before any is cut off, and epochs that every trial has.
+UNCUT_TRIALS, UNCUT_EPOCHS = 5, 2
+
+RANGE = {"low", "high", "log"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """The best of a study.
+
+    Attributes:
+        loss: Its validation loss.
+        overrides: Entries of the recipe, as for ``--set``.
+        run: Its run folder.
+        finished: Trials that came to an end, those cut off included.
+    """
+
+    loss: float
+    overrides: tuple[str, ...]
+    run: Path
+    finished: int
+
+
+def sweep(
+    recipe: str | Path,
+    space: str | Path,
+    folder: str | Path,
+    *,
+    trials: int,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> Swept:
+    """Train a recipe in many ways, and tell the best; a study that is there goes on.
+
+    Args:
+        recipe: File of the recipe.
+        space: File of the space.
+        folder: Of the study.
+        trials: How many shall have come to an end in all.
+        overrides: Entries of the recipe to replace in every trial, as for ``--set``.
+        progress: Show the progress bar of each run.
+
+    Raises:
+        BadRecipe: A recipe is not valid, nor is the space; or no trial came to an end.
+        MissingExtra: Optuna is not installed.
+    """
+    optuna = _optuna()
+    folder = Path(folder)
+    choices = read_space(space)
+    first = {
+        key: told[0] if isinstance(told, list) else told["low"] for key, told in choices.items()
+    }
+    seed = read_recipe(recipe, [*overrides, *_overrides(first)]).seed
+    folder.mkdir(parents=True, exist_ok=True)
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{folder / 'study.db'}",
+            study_name="sweep",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(UNCUT_TRIALS, UNCUT_EPOCHS),
+        )
+        study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+
+        def run(trial: "Trial") -> float:
+            chosen = _overrides({key: _choose(trial, key, told) for key, told in choices.items()})
+            return _run(read_recipe(recipe, [*overrides, *chosen]), trial, folder, progress)
+
+        left = max(0, trials - _finished(study))
+        study.optimize(run, n_trials=left, catch=(CrystalformerError,))
+        return _told(study, folder)
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def read_space(path: str | Path) -> dict[str, Any]:
+    """Read what may be chosen: by entry of a recipe a list of values, or a range.
+
+    Raises:
+        BadRecipe: naming the entry that is neither.
+    """
+    try:
+        told = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadRecipe(f"{path} cannot be read as a TOML space: {error}") from error
+    for key, choice in told.items():
+        values = isinstance(choice, list) and choice
+        limits = isinstance(choice, dict) and {"low", "high"} <= set(choice) <= RANGE
+        if not (values or limits):
+            raise BadRecipe(
+                f"{path}: {key} = {choice!r} is no choice. Give values, [64, 128], or a range, "
+                "{ low = 1e-4, high = 1e-2, log = true }; names of entries stand in quotes."
+            )
+    return told
+
+
+class CutOff(Callback):
+    """Tell a study the loss after every validation, and end a run that is worse than most."""
+
+    def __init__(self, trial: "Trial") -> None:
+        self.trial = trial
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report, and raise Optuna's ``TrialPruned`` if it says so."""
+        self.trial.report(float(trainer.callback_metrics["val/loss"]), trainer.current_epoch)
+        if self.trial.should_prune():
+            raise _optuna().TrialPruned
+
+
+def _run(recipe: Recipe, trial: "Trial", folder: Path, progress: bool) -> float:
+    own = folder / f"trial-{trial.number:03d}"
+    fit(recipe, own, progress=progress, callbacks=[CutOff(trial)])
+    losses = trial.study.trials[trial.number].intermediate_values
+    if not losses:
+        raise BadRecipe("A sweep needs a validation part to judge by; the data have none.")
+    return losses[max(losses)]
+
+
+def _choose(trial: "Trial", key: str, told: Any) -> Any:
+    if isinstance(told, list):
+        return trial.suggest_categorical(key, told)
+    low, high, log = told["low"], told["high"], told.get("log", False)
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(key, low, high, log=log)
+    return trial.suggest_float(key, low, high, log=log)
+
+
+def _overrides(chosen: dict[str, Any]) -> list[str]:
+    """Write choices as ``--set`` takes them; JSON's numbers, strings and truths are TOML's."""
+    return [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
+
+
+def _finished(study: "Study") -> int:
+    return sum(trial.state.is_finished() for trial in study.trials)
+
+
+def _told(study: "Study", folder: Path) -> Swept:
+    try:
+        best = study.best_trial
+    except ValueError as error:
+        raise BadRecipe(
+            f"No trial of the study in {folder} came to an end. What is wrong is told above."
+        ) from error
+    swept = Swept(
+        loss=float(best.value),
+        overrides=tuple(_overrides(best.params)),
+        run=folder / f"trial-{best.number:03d}",
+        finished=_finished(study),
+    )
+    told = {"loss": swept.loss, "overrides": swept.overrides, "run": swept.run.name}
+    write_json(folder / "best.json", told | {"finished": swept.finished})
+    return swept
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            "A sweep needs optuna: pip install 'ase-crystalformer[sweep]'."
+        ) from error
+    return optuna
