@@ -50,7 +50,8 @@ def test_folds_are_the_official_ones():
     first = ["0008", "0010", "0019", "0025", "0031", "0036"]
     found = matbench.fold_rows("matbench_dielectric", 0)
     assert found[:6] == [f"mb-dielectric-{number}" for number in first]
-    assert len(found) == 953
+    assert len(found) == matbench.fold_size("matbench_dielectric", 0) == 953
+    assert [matbench.fold_size(TASK, number) for number in range(5)] == list(map(len, folds))
 
 
 @pytest.mark.parametrize(

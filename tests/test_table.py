@@ -128,6 +128,7 @@ def test_folds_are_averaged_over_seeds_first():
     assert row.hours == 2.5
     assert not row.complete
     assert "| 3 of 5 folds |" in markdown([row])
+    assert "| test, 6 of 63,669 |" in markdown([row])  # of 106,113 rows, in three folds
     [whole] = summarise([told(fold=fold) for fold in range(5)])
     assert whole.complete
     assert "| 5 |" in markdown([whole])
@@ -183,6 +184,17 @@ def test_all_files_are_written(tmp_path):
     assert (tmp_path / "table.png").read_bytes().startswith(b"\x89PNG")
     write_table(summarise([told()]), tmp_path / "bare")
     assert not (tmp_path / "bare" / "table.png").exists()
+
+
+def test_published_numbers_say_what_they_were_measured_on():
+    one = {"by": "a", "value": 0.4, "unit": "eV", "on": "test, 9", "source": "s"}
+    other = {**one, "by": "b", "value": 0.3}
+    [row] = summarise([told(published=[one, other])])
+    assert "| b 0.3; a 0.4 (test, 9) |" in markdown([row])
+    [row] = summarise([told(published=[one, {**other, "on": ""}])])
+    assert "| b 0.3; a 0.4 (test, 9) |" in markdown([row])
+    [row] = summarise([told(published=[one, {**other, "on": "val"}])])
+    assert "| b 0.3 (val); a 0.4 (test, 9) |" in markdown([row])
 
 
 def test_a_commit_is_told_with_whether_files_have_changed(tmp_path):

@@ -78,6 +78,16 @@ def fold_rows(task: str, fold: int) -> list[str]:
     return [row_name(task, int(number) + 1) for number in list(cut)[fold][1]]
 
 
+def fold_size(task: str, fold: int) -> int:
+    """Count the rows that a fold of a task tests; of classes, up to one more or less.
+
+    Raises:
+        UnknownName: There is no such task.
+    """
+    each, left = divmod(_known(task).rows, FOLDS)
+    return each + (fold < left)
+
+
 def check_rows(task: str, fold: int, tested: Collection[str]) -> None:
     """Refuse a test part that is not the whole fold.
 

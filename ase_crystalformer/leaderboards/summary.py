@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ase_crystalformer.leaderboards.judged import Judged
-from ase_crystalformer.leaderboards.matbench import FOLDS
+from ase_crystalformer.leaderboards.matbench import FOLDS, TASKS, fold_size
 from ase_crystalformer.training.config import recipe_dict
 from ase_crystalformer.training.rows import Published
 
@@ -36,6 +36,7 @@ class Row:
         folds: Which folds are there; empty where there are none.
         seeds: Which seeds.
         n: Labels, of all folds together.
+        official: How many labels the task has in these folds; None where nobody says.
         published: What others told of the same task.
         hours: Of all runs together.
         hardware: Of all runs.
@@ -57,6 +58,7 @@ class Row:
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
     n: int
+    official: int | None
     published: tuple[Published, ...]
     hours: float
     hardware: tuple[str, ...]
@@ -113,12 +115,21 @@ def _row(members: Sequence[Judged]) -> Row:
         folds=folds,
         seeds=tuple(sorted({one.recipe.seed for one in members})),
         n=sum(len(one.ids) for one in distinct.values()),
+        official=_official(first.data, folds),
         published=_published(first),
         hours=float(sum(one.training.get("hours", 0.0) for one in members)),
         hardware=_all(members, "hardware"),
         commits=_all(members, "commit"),
         unfinished=tuple(filter(None, map(_unfinished, members))),
     )
+
+
+def _official(data: str, folds: Sequence[int]) -> int | None:
+    """Count the labels of folds of a task of MatBench."""
+    task = data.replace("-", "_")
+    if task not in TASKS or not folds:
+        return None
+    return sum(fold_size(task, fold) for fold in folds)
 
 
 def _over_seeds(scores: dict[int | None, dict[int, float]]) -> float | None:

@@ -37,8 +37,8 @@ def _cells(row: Row) -> list[str]:
         told,
         row.model,
         ours(row),
-        "; ".join(_beside(one) for one in row.published) or "–",
-        f"{row.part}, {row.n:,}",
+        _published(row) or "–",
+        _judged_by(row),
         _folds(row),
         str(len(row.seeds)),
         f"{row.hours:.2g}",
@@ -60,6 +60,23 @@ def ours(row: Row) -> str:
 def _beside(one: Any) -> str:
     spread = "" if one.spread is None else f" ± {one.spread:g}"
     return f"{one.by} {one.value:g}{spread}"
+
+
+def _published(row: Row) -> str:
+    """Tell what others reached, and once on what, where that is the same."""
+    places = {one.on for one in row.published}
+    if len(places) == 1 and (place := places.pop()):
+        return f"{'; '.join(map(_beside, row.published))} ({place})"
+    return "; ".join(
+        f"{_beside(one)} ({one.on})" if one.on else _beside(one) for one in row.published
+    )
+
+
+def _judged_by(row: Row) -> str:
+    """Tell which part judged, and whether it lacks labels of the official one."""
+    told = f"{row.part}, {row.n:,}"
+    lacking = row.part == "test" and row.official is not None and row.n < row.official
+    return f"{told} of {row.official:,}" if lacking else told
 
 
 def _folds(row: Row) -> str:
