@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ase_crystalformer.encoders.base import AtomFeatures, Broken, Claims, Encoder
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Nearest, Radius
+from ase_crystalformer.nn.bonds import bonds, mean_of_bonds
 from ase_crystalformer.nn.elements import ElementEmbedding, ElementProperties
 from ase_crystalformer.nn.expansion import Expansion
 from ase_crystalformer.nn.gated import GatedEdges, GatedNodes
@@ -39,6 +40,9 @@ CITATION = (
     "Material Property Prediction}, author={Yan, Keqiang and Fu, Cong and Qian, Xiaofeng and Qian, "
     "Xiaoning and Ji, Shuiwang}, booktitle={ICLR}, year={2024}}"
 )
+
+#: Features of bonds, and the bond of each edge: distances are the same there and back.
+Bonded = tuple[Float[Tensor, "bonds width"], Int[Tensor, " edges"]]
 
 PAPER_CLAIMS = Claims(
     reflection=Broken(because="lattice vectors are right-handed: it tells mirror images apart"),
@@ -104,27 +108,29 @@ class IComFormer(Encoder):
 
     def forward(self, graph: CrystalGraph) -> AtomFeatures:
         distance = norm(graph.vector)
-        edge = self.lengths(-0.75 / distance)
+        bond = _bonds(graph)
+        edge = self.lengths(-0.75 / mean_of_bonds(distance, bond))
         x = self.atoms(graph.species)
-        if self.config.mode == "paper":
-            return AtomFeatures(self._with_lattice(graph, x, edge, distance))
-        return AtomFeatures(self._with_surroundings(graph, x, edge, distance))
+        update = self._with_lattice if self.config.mode == "paper" else self._with_surroundings
+        return AtomFeatures(update(graph, x, (edge, bond), distance))
 
     def _with_lattice(
         self,
         graph: CrystalGraph,
         x: Float[Tensor, "atoms width"],
-        edge: Float[Tensor, "edges width"],
+        edges: Bonded,
         distance: Float[Tensor, " edges"],
     ) -> Float[Tensor, "atoms width"]:
         """Update atoms and edges; references are the lattice vectors of each crystal."""
+        edge, bond = edges
         first, *rest = self.nodes
-        x = first(x, edge, graph.receiver, graph.sender)
+        x = first(x, edge, graph.receiver, graph.sender, bond=bond)
         crystal = graph.crystal[graph.receiver]
         length = norm(graph.cell)
         unit = (graph.cell / length[..., None]).index_select(0, crystal)
         cosine = torch.einsum("ec,ekc->ek", graph.vector / distance[:, None], unit)
-        edge = self.edges(edge, self.lengths(-0.75 / length), crystal, self.cosines(cosine))
+        reference = self.lengths(-0.75 / length)
+        edge = self.edges(edge, reference, crystal, self.cosines(cosine), bond)
         for layer in rest:
             x = layer(x, edge, graph.receiver, graph.sender)
         return x
@@ -133,18 +139,26 @@ class IComFormer(Encoder):
         self,
         graph: CrystalGraph,
         x: Float[Tensor, "atoms width"],
-        edge: Float[Tensor, "edges width"],
+        edges: Bonded,
         distance: Float[Tensor, " edges"],
     ) -> Float[Tensor, "atoms width"]:
         """Update atoms and edges; references are moments of each atom's surroundings."""
+        edge, bond = edges
         config = self.config
         ends = (graph.receiver, graph.sender)
         weight = envelope(distance, config.cutoff) * config.neighbours**-0.5
         first, *rest = self.nodes
-        x = first(x, edge, *ends, weight)
+        x = first(x, edge, *ends, weight, bond)
         unit = graph.vector / distance[:, None]
-        reference, angle = self.reference(x, edge, unit, weight, ends)
-        edge = self.edges(edge, reference, graph.receiver, angle)
+        reference, angle = self.reference(x, edge.index_select(0, bond), unit, weight, ends)
+        edge = self.edges(edge, reference, graph.receiver, angle, bond)
         for layer in rest:
             x = layer(x, edge, *ends, weight)
         return x
+
+
+def _bonds(graph: CrystalGraph) -> Int[Tensor, " edges"]:
+    """Number the bonds; where one atom stands for its orbit, edges and reverses are unlike."""
+    if bool((graph.multiplicity != 1).any()):
+        return torch.arange(graph.edges, device=graph.receiver.device)
+    return bonds(graph.receiver, graph.sender, graph.image)

@@ -73,8 +73,14 @@ def chained(
     return functional.linear(x, outer @ inner.weight, bias)
 
 
+def asked(query: nn.Linear, x: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+    r"""Queries, divided by :math:`\sqrt C` where their matrix is: there are more rows than that."""
+    scale = query.out_features**-0.5
+    return functional.linear(x, scale * query.weight, scale * query.bias)
+
+
 class Gate(nn.Module):
-    r"""How much of a message passes, :math:`\sigma(\mathrm{norm}(q \odot k / \sqrt C))`."""
+    r"""How much of a message passes, :math:`\sigma(\mathrm{norm}(q \odot k))`."""
 
     def __init__(self, width: int, batch_norm: bool) -> None:
         super().__init__()
@@ -83,7 +89,7 @@ class Gate(nn.Module):
     def forward(
         self, query: Float[Tensor, "*rows width"], key: Float[Tensor, "*other width"]
     ) -> Float[Tensor, "*other width"]:
-        return torch.sigmoid(self.norm(query * query.shape[-1] ** -0.5 * key))
+        return torch.sigmoid(self.norm(query * key))
 
 
 class GatedNodes(nn.Module):
@@ -125,7 +131,7 @@ class GatedNodes(nn.Module):
     ) -> Float[Tensor, "atoms width"]:
         """Update the atoms; ``bond`` says which row of ``edge`` is that of each edge."""
         y = self.first_norm(x)
-        query = self.query(y).index_select(0, receiver)
+        query = asked(self.query, y).index_select(0, receiver)
         ends = (receiver, sender)
         key = self.key_network(self._hidden(self.key_network, self.key(y), (edge, bond), ends))
         message = self.message_network(
@@ -186,22 +192,25 @@ class GatedEdges(nn.Module):
 
     def forward(
         self,
-        edge: Float[Tensor, "edges width"],
+        edge: Float[Tensor, "bonds width"],
         reference: Float[Tensor, "owners 3 width"],
         owner: Int[Tensor, " edges"],
         angle: Float[Tensor, "edges 3 angles"],
+        bond: Int[Tensor, " edges"],
     ) -> Float[Tensor, "edges width"]:
+        """Update the edges; ``bond`` says which row of ``edge`` is that of each of them."""
         keys = torch.stack([f(reference[:, k]) for k, f in enumerate(self.reference_keys)], dim=1)
         values = torch.stack(
             [f(reference[:, k]) for k, f in enumerate(self.reference_values)], dim=1
         )
-        key_part = chained(edge, self.key, self.key_network.part(0))
-        value_part = chained(edge, self.value, self.message_network.part(0))
+        key_part = chained(edge, self.key, self.key_network.part(0)).index_select(0, bond)
+        value_part = chained(edge, self.value, self.message_network.part(0)).index_select(0, bond)
         key = self._answer(self.key_network, key_part, keys, owner, angle)
         message = self._answer(self.message_network, value_part, values, owner, angle)
-        total = (message * self.gate(self.query(edge)[:, None], key)).sum(1)
+        query = asked(self.query, edge).index_select(0, bond)
+        total = (message * self.gate(query[:, None], key)).sum(1)
         total = functional.linear(total, self.out.weight, REFERENCES * self.out.bias)
-        return functional.softplus(edge + self.last_norm(total))
+        return functional.softplus(edge.index_select(0, bond) + self.last_norm(total))
 
     def _answer(
         self,
