@@ -68,7 +68,9 @@ def open_run(folder: Path, part: Split = "test") -> TrainedRun:
     """
     recipe = recipe_of(folder)
     if not recipe.targets:
-        raise BadRecipe(f"{folder} is a potential; leaderboards of properties take others.")
+        raise BadRecipe(
+            f"{folder} learned no property: it is a potential, or an encoder alone. Leave it out."
+        )
     if not (recipe.data.packed / "meta.json").is_file():
         raise MissingData(
             f"{folder} was trained on {recipe.data.packed}, which is not there. Start from the "
