@@ -33,7 +33,7 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
         range(len(shown)), [f"{row.target}\n{row.data}, {row.model}" for row in reversed(shown)]
     )
     axes.tick_params(axis="y", labelsize="small")
-    axes.set_xlabel("mean absolute error / best published (points: ours; strokes: published)")
+    axes.set_xlabel("error / best published one (strokes: all published)")
     with whole(path) as partial:
         figure.savefig(partial, format="png", dpi=150)
     return True
