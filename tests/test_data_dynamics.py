@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -100,6 +101,8 @@ def test_databases_of_fairchem_are_read_in_the_part_of_their_folder(tmp_path):
     assert_frames(crystals, expected)
     assert [row.split for row in crystals] == ["train", "train", "train", "val"]
     assert crystals[3].id == "agm3"
+    shutil.rmtree(tmp_path / "omat24" / "val")
+    assert_frames(list(load("omat24-rattled-300-subsampled", tmp_path)), expected[:3])
     own = list(read_frames([tmp_path / "omat24" / "train"], group="own"))
     assert_frames(own, expected[:3])
 

@@ -122,7 +122,8 @@ def fetch(
 
     from ase_crystalformer.data.fetch import fetch as fetch_set
 
-    with tqdm(unit="B", unit_scale=True, desc=name, disable=None) as bar:
+    unit = " crystals" if name == "mp" else "B"
+    with tqdm(unit=unit, unit_scale=True, desc=name, disable=None) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total or None

@@ -47,9 +47,10 @@ Places = Callable[[Entry], Place | None]
 
 
 def is_there(data_set: DataSet, folder: Path) -> bool:
-    """Whether all files of a published set lie in a folder."""
+    """Whether a published set lies in a folder: all of its files, or one where each is a part."""
     told = [(folder / download.place).exists() for download in data_set.downloads]
-    return bool(told) and all(told)
+    in_parts = all(download.split for download in data_set.downloads)
+    return any(told) if in_parts else all(told) and bool(told)
 
 
 def read_published(data_set: DataSet, folder: Path) -> Iterator[LabelledCrystal]:
@@ -91,7 +92,7 @@ def _entries(data_set: DataSet, folder: Path) -> Iterator[Entry]:
     number = 0
     for download in data_set.downloads:
         place = folder / download.place
-        if download.lists:
+        if download.lists or not place.exists():
             continue
         for path in sorted(place.rglob("*.aselmdb")) if place.is_dir() else [place]:
             for row in rows_of(path):
