@@ -72,6 +72,19 @@ def test_processes_share_the_batches_and_get_equally_many(cost, world):
     assert len(whole) - world < sum(map(len, parts)) <= len(whole)
 
 
+@pytest.mark.parametrize("world", [2, 5])
+def test_processes_that_step_together_have_about_equal_work(rng, world):
+    cost = rng.integers(1, 40, size=3000)
+    parts = [
+        [cost[batch].sum() for batch in sampler(cost, rank=rank, world=world)]
+        for rank in range(world)
+    ]
+    together = np.array(parts)[:, :-1]
+    assert together.shape[1] > 50
+    assert together.max() <= BUDGET
+    assert together.min() > BUDGET - cost.max()
+
+
 def test_processes_miss_nothing_in_validation(cost):
     parts = [list(sampler(cost, seed=None, rank=rank, world=3)) for rank in range(3)]
     assert sorted(numbers(batch for part in parts for batch in part)) == list(range(len(cost)))
