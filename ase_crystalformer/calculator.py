@@ -52,8 +52,8 @@ class CrystalformerCalculator(Calculator):
     The first structure outside of training is warned about (``OutsideTraining``), later ones not.
 
     Args:
-        model: A potential: a name (see ``list_models``), the path of a model, or a model, which is
-            copied.
+        model: A potential: ``"small"`` (the default), ``"accurate"``, another name (see
+            ``list_models``), the path of a model, or a model, which is copied.
         property_model: What predicts the other properties; likewise, or ``None``.
         device: ``"auto"`` takes a CUDA device if there is one.
         dtype: ``"float64"`` where energies are differentiated numerically, e.g. for phonons.

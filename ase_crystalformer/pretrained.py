@@ -18,7 +18,12 @@ from ase_crystalformer.units import UNITS
 #: Where bundled models lie.
 WEIGHTS = Path(__file__).with_name("weights")
 
-ALIASES = {"default": "crystalformer-potential", "default-properties": "crystalformer-properties"}
+ALIASES = {
+    "default": "crystalformer-potential",
+    "small": "crystalformer-potential",
+    "accurate": "crystalformer-potential-accurate",
+    "default-properties": "crystalformer-properties",
+}
 
 #: What a potential gives, and ASE asks for.
 ENERGY_PROPERTIES = ("energy", "free_energy", "energies", "forces", "stress")
@@ -64,8 +69,9 @@ def load_model(
     """Load a model by name or from its files, ready to predict.
 
     Args:
-        name: One that ``list_models`` names, ``"default"`` (a potential), ``"default-properties"``,
-            or the path of a model that ``CrystalModel.save`` wrote.
+        name: One that ``list_models`` names; ``"default"``, which is the ``"small"`` potential,
+            ``"accurate"`` or ``"default-properties"``; or the path of a model that
+            ``CrystalModel.save`` wrote.
         device: ``"auto"`` takes a CUDA device if there is one.
         dtype: ``"float64"`` where energies are differentiated numerically.
 

@@ -25,6 +25,7 @@ from benchmarks.potentials_report import write
 #: Contender to what ``crystalformer evaluate`` calls it.
 CONTENDERS = {
     "crystalformer": "default",
+    "accurate": "accurate",
     **{name: f"benchmarks.peers:{factory}" for name, (factory, _) in PEERS.items()},
 }
 

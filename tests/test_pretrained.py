@@ -70,7 +70,7 @@ def test_a_loaded_model_is_the_users_own(shelf):
 def test_unknown_names_get_a_hint(shelf):
     with pytest.raises(UnknownName, match=r"Did you mean .crystalformer-properties"):
         load_model("crystalformer-propertis")
-    with pytest.raises(UnknownName, match=r"Known: crystalformer-potential.*default"):
+    with pytest.raises(UnknownName, match=r"Known: accurate.*default-properties"):
         load_model("alignn")
 
 
