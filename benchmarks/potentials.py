@@ -1,6 +1,6 @@
 """The bundled potential beside its peers and beside DFT: the same crystals, seeds and settings.
 
-python -m benchmarks.potentials measure crystalformer --data data --results results
+python -m benchmarks.potentials measure crystalformer accurate --data data --results results
 python -m benchmarks.potentials measure CHGNet SevenNet-0 --data data --results results
 python -m benchmarks.potentials table --results results
 

@@ -15,7 +15,8 @@ The same crystals, perturbations and settings for everyone, through `crystalform
 replacement. "Better" and "worse" are said of
 crystalformer where 97.5 % of the draws agree, else the two are level; of fewer than five crystals
 nothing is said. A crystal that one of them failed on counts for none. DFT is the reference of every
-error; where it helps, its mean is told.
+error; where it helps, its mean is told. `crystalformer` is the bundled potential `small`, the
+default; `accurate` is the other one.
 
 Not all of this is foreign to everyone. crystalformer has learned from other runs of the sets
 mlearn, monbtaw, polymlp and eos_vasp_pbe, its peers from none of them; they have learned from
@@ -28,7 +29,7 @@ of crystalformer are computed in double precision, those of its peers in single,
 Dynamics is short, since the peers are slow: half a picosecond tells explosions, and little of
 drift.
 
-    python -m benchmarks.potentials measure crystalformer --data data --results results
+    python -m benchmarks.potentials measure crystalformer accurate --data data --results results
     python -m benchmarks.potentials measure CHGNet SevenNet-0 --data data --results results
     python -m benchmarks.potentials table --results results
 
