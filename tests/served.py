@@ -29,7 +29,11 @@ class Served:
 
     Attributes:
         content: The file.
-        etag: The server's name for its version.
+        etag: The server's name for its version; none if empty.
+        modified: Since when it has been so; untold if empty.
+        kind: What is said to be sent.
+        statuses: Answer these first, one a request, with a page.
+        versions: Whether If-Range is understood.
         cuts: After how many bytes the next answers break off.
         ranges: Whether parts may be asked for.
         asked: The header Range of every request.
@@ -38,6 +42,7 @@ class Served:
 
     def __init__(self, content):
         self.content, self.etag, self.status = content, '"first"', None
+        self.modified, self.kind, self.statuses, self.versions = "", "", [], True
         self.cuts, self.asked, self.ranges = [], [], True
         self.url = ""
 
@@ -70,11 +75,13 @@ def answer(handler, served):
     """Send the file or the part asked for, as far as it goes."""
     asked = handler.headers.get("Range")
     served.asked.append(asked)
-    if served.status:
-        handler.send_error(served.status)
+    if status := served.statuses.pop(0) if served.statuses else served.status:
+        handler.send_error(status)
         return
     start = 0
-    same = handler.headers.get("If-Range", served.etag) == served.etag
+    weak = served.etag.startswith("W/")
+    version = served.etag if served.etag and not weak else served.modified
+    same = not served.versions or handler.headers.get("If-Range", version) == version
     if asked and served.ranges and same:
         start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
     total = len(served.content)
@@ -85,7 +92,10 @@ def answer(handler, served):
         handler.end_headers()
         return
     handler.send_response(206 if start else 200)
-    handler.send_header("ETag", served.etag)
+    told = {"ETag": served.etag, "Last-Modified": served.modified, "Content-Type": served.kind}
+    for name, value in told.items():
+        if value:
+            handler.send_header(name, value)
     handler.send_header("Content-Length", str(total - start))
     if start:
         handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")

@@ -83,9 +83,91 @@ def test_a_server_without_ranges_sends_all_again(served, tmp_path):
     assert len(served.asked) == 2
 
 
+@pytest.mark.parametrize("status", [200, 202], ids=["a page", "a page that asks to wait"])
+def test_what_is_no_file_is_refused_and_the_part_kept(served, tmp_path, status):
+    part = tmp_path / "data.json.part"
+    part.write_bytes(CONTENT[:5000])
+    served.kind, served.status = "text/html; charset=utf-8", None if status == 200 else status
+    with pytest.raises(DownloadFailed, match=f"answers {206 if status == 200 else 202} with text"):
+        fetch_file(told(served, **CHECKS[0]), tmp_path)
+    assert part.read_bytes() == CONTENT[:5000]
+    assert len(served.asked) == 1
+
+
+def test_an_empty_answer_is_no_file(served, tmp_path):
+    (tmp_path / "data.json.part").write_bytes(b"some")
+    served.cuts = [0] * fetching.ATTEMPTS
+    with pytest.raises(DownloadFailed, match="nothing came"):
+        fetch_file(told(served), tmp_path)
+    assert (tmp_path / "data.json.part").read_bytes() == b"some"
+
+
+def test_bytes_of_elsewhere_are_not_appended(served, tmp_path, monkeypatch):
+    (tmp_path / "data.json.part").write_bytes(CONTENT[:5000])
+    monkeypatch.setattr(fetching, "Request", lambda url, headers: shifted(url))
+    with pytest.raises(DownloadFailed, match=r"sends bytes 7000-.*from 5000 on"):
+        fetch_file(told(served, **CHECKS[0]), tmp_path)
+
+
+def shifted(url):
+    """A request that is answered from byte 7000 on, whatever is asked for."""
+    from urllib.request import Request
+
+    request = Request(url, headers={"Range": "bytes=7000-"})
+    request.add_header = lambda *told: None
+    return request
+
+
+@pytest.mark.parametrize("etag", ["", 'W/"weak"'])
+def test_a_version_is_known_by_its_date_too(served, tmp_path, etag):
+    served.modified, served.etag = "Wed, 21 Oct 2015 07:28:00 GMT", etag
+    served.cuts = [300_000] + [0] * fetching.ATTEMPTS
+    with pytest.raises(DownloadFailed):
+        fetch_file(told(served), tmp_path)
+    served.content, served.modified = CONTENT[::-1], "Thu, 22 Oct 2015 07:28:00 GMT"
+    served.asked.clear()
+    assert fetch_file(told(served), tmp_path).read_bytes() == CONTENT[::-1]
+    assert served.asked == ["bytes=300000-"]
+
+
+def test_without_version_and_checksum_a_file_begins_anew(served, tmp_path):
+    served.etag, served.cuts = "", [300_000]
+    assert fetch_file(told(served), tmp_path).read_bytes() == CONTENT
+    assert served.asked == [None, None]
+    (tmp_path / "data.json").unlink()
+    served.cuts = [300_000]
+    assert fetch_file(told(served, **CHECKS[0]), tmp_path).read_bytes() == CONTENT
+    assert served.asked[2:] == [None, "bytes=300000-"]
+
+
+@pytest.mark.parametrize("what", ["version", "length"])
+def test_a_server_that_goes_on_with_another_file_is_noticed(served, tmp_path, what):
+    served.cuts, served.versions = [300_000] + [0] * fetching.ATTEMPTS, False
+    with pytest.raises(DownloadFailed):
+        fetch_file(told(served), tmp_path)
+    served.content = CONTENT[::-1] if what == "version" else CONTENT + b"more"
+    served.etag = '"second"' if what == "version" else served.etag
+    assert fetch_file(told(served), tmp_path).read_bytes() == served.content
+
+
+def test_lengths_that_go_up_and_down_are_no_progress(served, tmp_path):
+    served.cuts, served.ranges = [300_000, 200_000] * 10, False
+    with pytest.raises(DownloadFailed, match="cut off"):
+        fetch_file(told(served), tmp_path)
+    assert len(served.asked) == 1 + fetching.ATTEMPTS
+
+
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_a_server_that_is_busy_is_asked_again(served, tmp_path, status):
+    served.statuses = [status]
+    assert fetch_file(told(served), tmp_path).read_bytes() == CONTENT
+    assert len(served.asked) == 2
+
+
 @pytest.mark.parametrize("surplus", [0, 10])
 def test_a_part_that_is_all_there_is_is_taken_and_a_longer_one_is_not(served, tmp_path, surplus):
     (tmp_path / "data.json.part").write_bytes(CONTENT + b"x" * surplus)
+    (tmp_path / "data.json.part.etag").write_text(served.etag)
     assert fetch_file(told(served), tmp_path).read_bytes() == CONTENT
     assert len(served.asked) == (2 if surplus else 1)
 
@@ -147,6 +229,20 @@ def test_an_archive_that_is_none_or_wants_out_is_refused(served, tmp_path, conte
         fetch_file(told(served, file="in/it.tar.gz"), tmp_path)
     assert not (tmp_path / "in" / "it").exists()
     assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), tarfile.ReadError("bad")])
+def test_what_was_unpacked_in_part_is_removed(served, tmp_path, monkeypatch, error):
+    def fill(self, place, **how):
+        place.mkdir()
+        raise error
+
+    served.content = archive("a.aselmdb")
+    monkeypatch.setattr(tarfile.TarFile, "extractall", fill)
+    advice = "make room" if isinstance(error, OSError) else "remove it"
+    with pytest.raises(DownloadFailed, match=advice):
+        fetch_file(told(served, file="it.tar.gz"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["it.tar.gz"]
 
 
 def test_a_data_set_is_fetched_by_its_name(served, tmp_path, monkeypatch):

@@ -6,11 +6,15 @@ jarvis-tools begin anew when they are cut off, and huggingface_hub resumes from 
 
 import hashlib
 import logging
+import re
 import shutil
 import tarfile
 import time
+import zlib
 from collections.abc import Callable
+from gzip import BadGzipFile
 from http.client import HTTPException, HTTPResponse
+from itertools import chain
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -24,6 +28,9 @@ CHUNK = 1 << 20
 
 #: Attempts in a row that may bring nothing new; seconds before the next; seconds to wait for bytes.
 ATTEMPTS, PAUSE, PATIENCE = 5, 2.0, 60.0
+
+#: Answers that may be others a little later; so may all from 500 on.
+PASSING = (408, 429)
 
 #: Called with the bytes that are there and the bytes there will be; 0 where nobody says.
 Progress = Callable[[int, int], None]
@@ -89,19 +96,21 @@ def fetch_file(download: Download, folder: Path, *, progress: Progress | None = 
 
 
 def _receive(download: Download, part: Path, progress: Progress | None) -> None:
-    """Append to the part until it is whole; give up when nothing more comes."""
-    idle = 0
+    """Append to the part until it is whole; give up when it grows no longer than it has been."""
+    idle, most = 0, _size(part)
     while True:
-        before = _size(part)
         try:
             _go_on(download, part, progress)
+        except DownloadFailed:
+            raise
         except (OSError, HTTPException) as error:
-            if isinstance(error, HTTPError) and error.code < 500:
+            if isinstance(error, HTTPError) and error.code < 500 and error.code not in PASSING:
                 raise DownloadFailed(
                     f"{download.url} answers {error.code} ({error.reason}). Is it still there? See "
                     "the page of the data set, and put the file into the folder by hand."
                 ) from error
-            idle = 0 if _size(part) > before else idle + 1
+            idle = 0 if _size(part) > most else idle + 1
+            most = max(most, _size(part))
             if idle == ATTEMPTS:
                 raise DownloadFailed(
                     f"{download.url} was cut off after {_size(part):,} bytes "
@@ -116,34 +125,40 @@ def _receive(download: Download, part: Path, progress: Progress | None) -> None:
 def _go_on(download: Download, part: Path, progress: Progress | None) -> None:
     """Ask for what is missing, and append it.
 
-    A server that has another file by now, or knows no ranges, sends all of it.
+    A server that has another file by now, or knows no ranges, sends all of it. The part is touched
+    only when bytes of the file are there to be written.
     """
     response = _ask(download, part)
     if response is None:
         return
     with response:
-        goes_on = response.status == 206
-        length = response.headers.get("Content-Length")
-        total = (_size(part) if goes_on else 0) + int(length) if length else download.size
-        _make_room(part, int(length or 0))
-        _remember(part, response)
-        with part.open("ab" if goes_on else "wb") as file:
-            for chunk in iter(lambda: response.read(CHUNK), b""):
+        start, total = _extent(response, download, _held(download, part))
+        if start and _is_another(part, response, total):
+            part.unlink()
+            raise ConnectionError("it has changed meanwhile")
+        first = response.read(CHUNK)
+        if not first:
+            raise ConnectionError("nothing came")
+        _make_room(part, max(0, total - start))
+        with part.open("ab" if start else "wb") as file:
+            if not start:
+                _remember(part, response, total)
+            for chunk in chain([first], iter(lambda: response.read(CHUNK), b"")):
                 file.write(chunk)
                 if progress:
-                    progress(file.tell(), total)
-    if length and _size(part) < total:
+                    progress(file.tell(), total or download.size)
+    if _size(part) < total:
         raise ConnectionError(f"{_size(part):,} of {total:,} bytes came")
 
 
 def _ask(download: Download, part: Path) -> HTTPResponse | None:
     """Ask for the rest of a file; nothing, if there is no rest."""
-    have = _size(part)
+    have = _held(download, part)
     request = Request(download.url, headers={"User-Agent": "ase-crystalformer"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-        if mark := _mark(part).read_text() if _mark(part).is_file() else "":
-            request.add_header("If-Range", mark)
+        if version := _remembered(part)[0]:
+            request.add_header("If-Range", version)
     try:
         return urlopen(request, timeout=PATIENCE)
     except HTTPError as error:
@@ -155,18 +170,68 @@ def _ask(download: Download, part: Path) -> HTTPResponse | None:
     return _ask(download, part)
 
 
+def _extent(response: HTTPResponse, download: Download, have: int) -> tuple[int, int]:
+    """Where in the file that starts which is sent, and how long the file is; 0 if nobody says.
+
+    Raises:
+        DownloadFailed: Something else is sent, such as a page that asks who is there.
+    """
+    kind = response.headers.get_content_type()
+    page = kind == "text/html" and ".htm" not in download.file
+    if response.status not in (200, 206) or page:
+        raise DownloadFailed(
+            f"{download.url} answers {response.status} with {kind}, not with the file. Open it in "
+            "a browser, and put the file into the folder by hand; or call again later."
+        )
+    length = int(response.headers.get("Content-Length") or 0)
+    if response.status == 200:
+        return 0, length
+    sent = response.headers.get("Content-Range", "")
+    told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", sent)
+    if told is None or int(told[1]) != have:
+        raise DownloadFailed(
+            f"{download.url} sends {sent or 'bytes of somewhere'}, and was asked for those "
+            f"from {have} on. Call again; if it comes to the same, remove {download.file}.part."
+        )
+    return have, int(told[2]) if told[2] != "*" else have + length if length else 0
+
+
+def _held(download: Download, part: Path) -> int:
+    """Bytes that can be gone on from: none where another version would not be noticed."""
+    sure = _remembered(part)[0] or download.sha256 or download.md5
+    return _size(part) if sure else 0
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
 def _mark(part: Path) -> Path:
-    """Where the server's name for the version of a file is kept while it is fetched."""
+    """Where version and length of a file are kept while it is fetched."""
     return part.with_name(part.name + ".etag")
 
 
-def _remember(part: Path, response: HTTPResponse) -> None:
-    version = response.headers.get("ETag", "")
-    _mark(part).write_text("" if version.startswith("W/") else version)
+def _version(response: HTTPResponse) -> str:
+    """The server's name for the version of a file, or since when it has been so."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _remember(part: Path, response: HTTPResponse, total: int) -> None:
+    _mark(part).write_text(f"{_version(response)}\n{total or ''}")
+
+
+def _remembered(part: Path) -> tuple[str, int]:
+    """Version and length as they were told with the first byte; nothing, 0 where they were not."""
+    told = _mark(part).read_text() if _mark(part).is_file() else ""
+    version, _, total = told.partition("\n")
+    return version, int(total or 0)
+
+
+def _is_another(part: Path, response: HTTPResponse, total: int) -> bool:
+    """Whether what goes on is of another version, or of another length, than what began."""
+    pairs = zip(_remembered(part), (_version(response), total), strict=True)
+    return any(old and new and old != new for old, new in pairs)
 
 
 def _make_room(part: Path, missing: int) -> None:
@@ -215,11 +280,17 @@ def _unpack(path: Path, place: Path) -> Path:
     try:
         with tarfile.open(path) as archive:
             archive.extractall(half, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DownloadFailed(
-            f"{path} cannot be unpacked ({type(error).__name__}: {error}). Remove it, and call "
-            "again."
-        ) from error
-    half.rename(place)
+        half.rename(place)
+    except (tarfile.TarError, EOFError, BadGzipFile, zlib.error) as error:
+        raise _not_unpacked(path, error, "It is damaged: remove it, and call again.") from error
+    except OSError as error:
+        advice = "It is left as it is: make room, or see that you may write there, and call again."
+        raise _not_unpacked(path, error, advice) from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
     path.unlink()
     return place
+
+
+def _not_unpacked(path: Path, error: Exception, advice: str) -> DownloadFailed:
+    return DownloadFailed(f"{path} cannot be unpacked ({type(error).__name__}: {error}). {advice}")
