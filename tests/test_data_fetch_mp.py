@@ -33,7 +33,8 @@ class Interface:
     """A stand-in for mp-api's: five crystals, and a break after some blocks."""
 
     def __init__(self):
-        self.asked, self.breaks_after = [], None
+        self.asked, self.breaks_after, self.told = [], None, (3, 1, 0, 2, 4)
+        self.answer = lambda names: names
         self.materials = SimpleNamespace(summary=self)
 
     def __call__(self):
@@ -49,11 +50,11 @@ class Interface:
         assert not all_fields
         if material_ids is None:
             assert fields == ["material_id"]
-            return [document(number) for number in (3, 1, 0, 2, 4)]
+            return [document(number) for number in self.told]
         if len(self.asked) == self.breaks_after:
             raise ConnectionError("gone")
         self.asked.append(material_ids)
-        return [document(int(name[3:])) for name in material_ids]
+        return [document(int(name[3:])) for name in self.answer(material_ids)]
 
 
 @pytest.fixture
@@ -97,6 +98,34 @@ def test_a_second_call_goes_on(interface, tmp_path):
     fetch("mp", tmp_path)
     assert interface.asked == [["mp-0", "mp-1"], ["mp-2", "mp-3"], ["mp-4"]]
     assert len(list(load("mp", tmp_path))) == 5
+
+
+def test_a_second_call_goes_on_with_the_names_of_the_first(interface, tmp_path):
+    interface.breaks_after = 1
+    with pytest.raises(DownloadFailed, match="gone"):
+        fetch("mp", tmp_path)
+    interface.breaks_after, interface.told = None, (7, 6, 1, 0, 2, 3, 4, 5)
+    (tmp_path / "mp.extxyz.gz.blocks" / ".partial-000002-1.extxyz.gz").write_bytes(b"cut off")
+    (tmp_path / "mp.extxyz.gz.blocks" / "000009-mp-2-1.extxyz.gz").write_bytes(b"of another run")
+    fetch("mp", tmp_path)
+    assert [one.id for one in load("mp", tmp_path)] == [f"mp-{number}" for number in range(5)]
+    assert [one.name for one in tmp_path.iterdir()] == ["mp.extxyz.gz"]
+
+
+ANSWERS = {
+    "too few": (lambda names: names[:1], "without mp-1, and"),
+    "another": (lambda names: [names[0], "mp-9"], "without mp-1 and with mp-9"),
+}
+
+
+@pytest.mark.parametrize("which", ANSWERS)
+def test_other_crystals_than_those_asked_for_are_named(interface, tmp_path, which):
+    interface.answer, named = ANSWERS[which]
+    with pytest.raises(DownloadFailed, match=named):
+        fetch("mp", tmp_path)
+    interface.answer = lambda names: names[::-1]
+    fetch("mp", tmp_path)
+    assert [one.id for one in load("mp", tmp_path)] == [f"mp-{number}" for number in range(5)]
 
 
 def test_the_package_that_asks_is_named(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Materials Project as it is today, asked of its own interface with the user's key."""
 
 import gzip
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ def fetch_materials_project(
 ) -> Path:
     """Ask for every crystal, and write extended XYZ.
 
-    What has been asked for is kept in blocks beside the file until all have come, so that a second
-    call goes on.
+    The names of all crystals are asked for once and kept beside the file, as are blocks of
+    crystals, until all have come: a second call goes on with the same names.
 
     Args:
         path: Where to; ``.extxyz.gz``. A file that is there is left as it is.
@@ -48,7 +49,8 @@ def fetch_materials_project(
 
     Raises:
         MissingExtra: The package mp-api is not installed.
-        DownloadFailed: There is no key, or the interface does not answer.
+        DownloadFailed: There is no key, or the interface does not answer, or answers with other
+            crystals than those asked for; it names them.
     """
     if path.exists():
         return path
@@ -62,32 +64,71 @@ def fetch_materials_project(
     blocks.mkdir(parents=True, exist_ok=True)
     try:
         with MPRester() as interface:
-            _ask(interface.materials.summary, blocks, progress)
+            come = _ask(interface.materials.summary, blocks, progress)
+    except DownloadFailed:
+        raise
     except Exception as error:  # the interface raises whatever it likes
         raise DownloadFailed(
             f"Materials Project does not answer ({type(error).__name__}: {error}). Is MP_API_KEY "
             "your key of https://next-gen.materialsproject.org/api? Call again to go on."
         ) from error
-    _join(sorted(blocks.glob("*.extxyz.gz")), path)
+    _join(come, path)
     for block in blocks.iterdir():
         block.unlink()
     blocks.rmdir()
     return path
 
 
-def _ask(summary: Any, blocks: Path, progress: Callable[[int, int], None] | None) -> None:
-    """Ask for the names of all crystals, then for the crystals of each block not there yet."""
-    told = summary.search(fields=["material_id"], all_fields=False)
-    names = sorted(str(document.material_id) for document in told)
-    done = 0
+def _ask(summary: Any, blocks: Path, progress: Callable[[int, int], None] | None) -> list[Path]:
+    """Ask for the crystals of each block not there yet, and name the blocks in their order."""
+    names = _names(summary, blocks / "names.json")
+    paths, done = [], 0
     for number, block in enumerate(_blocks(names)):
-        path = blocks / f"{number:06d}-{block[0]}-{len(block)}.extxyz.gz"
+        path = blocks / f"{number:06d}-{len(block)}.extxyz.gz"
         if not path.exists():
             found = summary.search(material_ids=list(block), fields=list(FIELDS), all_fields=False)
-            _write(path, found)
+            _write(path, _as_asked(found, block))
+        paths.append(path)
         done += len(block)
         if progress:
             progress(done, len(names))
+    return paths
+
+
+def _names(summary: Any, path: Path) -> list[str]:
+    """The names of all crystals, as they were when first asked for."""
+    if not path.exists():
+        for block in path.parent.glob("*.extxyz.gz"):
+            block.unlink()  # of names nobody wrote down
+        told = summary.search(fields=["material_id"], all_fields=False)
+        names = sorted({str(document.material_id) for document in told})
+        with whole(path) as partial:
+            partial.write_text(json.dumps(names), encoding="utf-8")
+    stored: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    return stored
+
+
+def _as_asked(documents: Iterable[Any], names: Sequence[str]) -> list[Any]:
+    """Put the crystals in the order of the names asked for.
+
+    Raises:
+        DownloadFailed: There are others, or some are missing.
+    """
+    found = {str(document.material_id): document for document in documents}
+    missing, others = sorted(set(names) - found.keys()), sorted(found.keys() - set(names))
+    if missing or others:
+        parts = [("without", missing), ("with", others)]
+        told = " and ".join(
+            f"{word} {', '.join(some[:5])}{f' and {len(some) - 5:,} more' if some[5:] else ''}"
+            for word, some in parts
+            if some
+        )
+        raise DownloadFailed(
+            f"Materials Project answers {told}, and was asked for {len(names):,} crystals. Call "
+            "again to go on; if it comes to the same, its data have changed meanwhile: remove the "
+            "folder of blocks, and begin anew."
+        )
+    return [found[name] for name in names]
 
 
 def _blocks(names: Sequence[str]) -> list[Sequence[str]]:
