@@ -5,7 +5,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 import ase_crystalformer.data.json_stream as streams
@@ -30,13 +30,16 @@ def read(text, chunk):
     return pairs
 
 
-@settings(max_examples=30)
+@settings(max_examples=100)
+@example([0.5], 1, None)
+@example([1e-20, -2.5e300, -0.25], 1, None)
+@example([[0.5, -1e-7], {"a": 1.5e300}, True, None, "\U0001f600"], 1, None)
 @given(some.lists(VALUES), some.integers(1, 50), some.sampled_from([None, 1]))
 def test_an_array(stored, chunk, indent):
     assert read(json.dumps(stored, indent=indent), chunk) == list(enumerate(stored))
 
 
-@settings(max_examples=30)
+@settings(max_examples=100)
 @given(some.dictionaries(some.text(), VALUES), some.integers(1, 50))
 def test_an_object(stored, chunk):
     assert dict(read(json.dumps(stored), chunk)) == stored
@@ -60,6 +63,41 @@ def test_members_of_members_and_what_is_skipped():
 def test_broken_text_is_refused(text):
     with pytest.raises(ValueError, match="Not JSON"):
         read(text, 4)
+
+
+NUMBERS = ["0.5", "1e5", "1E-5", "-2.5e+10", "-0", "NaN", "-Infinity", "12345678901234567890"]
+
+
+@pytest.mark.parametrize("chunk", range(1, 12))
+def test_numbers_are_whole_wherever_the_text_is_cut(chunk):
+    text = f"[{', '.join(NUMBERS)}]"
+    assert repr([value for _, value in read(text, chunk)]) == repr(json.loads(text))
+    for number in NUMBERS:
+        stream = JsonStream(io.StringIO(number))
+        assert repr(stream.value()) == repr(json.loads(number))
+
+
+@pytest.mark.parametrize(
+    "text", ["[0..5]", "[1e]", "[1e+]", "[2.5e", "[-]", "[1......]", "[1e5e5]"]
+)
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_what_only_begins_as_a_number_is_refused(text, chunk):
+    with pytest.raises(ValueError, match="Not JSON"):
+        read(text, chunk)
+
+
+@pytest.mark.parametrize("bad", ["?", "}", '{"a" 1}', '"\t"', "[1 2]", "nul", "1.2.3"])
+def test_a_bad_byte_is_told_where_it_stands_and_the_rest_is_not_read(bad, monkeypatch):
+    monkeypatch.setattr(streams, "CHUNK", 100)
+    start = '{"a": 1}, '
+    text = "[" + start * 1000 + bad + ", " + start * 10_000 + "1]"
+    file = io.StringIO(text)
+    stream = JsonStream(file)
+    with pytest.raises(ValueError, match="Not JSON") as told:
+        [stream.value() for _ in stream.members()]
+    at = int(str(told.value).rpartition("(")[2].rstrip(").").replace(",", ""))
+    assert 0 <= at - len("[" + start * 1000) <= 5
+    assert file.tell() < 11_000
 
 
 def test_memory_does_not_grow_with_the_file():

@@ -14,6 +14,12 @@ CHUNK = 1 << 20
 
 _BLANK = " \t\n\r"
 
+#: Characters that may go on a number, and how many may be left over where one is cut: ``e-``.
+_NUMBER, _LEFT_OVER = "+-.eE0123456789", 2
+
+#: Longest of the words that stand for values.
+_WORD = len("-Infinity")
+
 
 class JsonStream:
     """JSON that need not fit into memory.
@@ -30,6 +36,7 @@ class JsonStream:
         self._decoder = JSONDecoder()
         self._text = ""
         self._at = 0
+        self._dropped = 0
         self._ended = False
 
     def peek(self) -> str:
@@ -44,19 +51,32 @@ class JsonStream:
         """Decode the value that comes next.
 
         Raises:
-            ValueError: It is no JSON, or the file ends within it.
+            ValueError: It is no JSON, or the file ends within it; with the number of the character.
         """
         self.peek()
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except JSONDecodeError as error:
-                if self._more():
-                    continue
-                raise ValueError(f"Not JSON, or cut off: {error}.") from error
-            if end < len(self._text) or not self._more():  # a number may go on
-                self._at = end
-                return value
+                if self._ended or not self._is_cut(error):
+                    at = self._dropped + error.pos
+                    raise ValueError(f"Not JSON, or cut off: {error.msg} ({at:,}).") from error
+            else:
+                if self._ended or self._is_whole(end):
+                    self._at = end
+                    return value
+            self._more()
+
+    def _is_cut(self, error: JSONDecodeError) -> bool:
+        """Whether an error may be that the text read so far ends within the value."""
+        if error.msg.startswith("Unterminated string"):
+            return True
+        return len(self._text[error.pos :].rstrip(_BLANK)) < _WORD
+
+    def _is_whole(self, end: int) -> bool:
+        """Whether the value that ends there is whole: a number may go on."""
+        rest = self._text[end : end + _LEFT_OVER + 1]
+        return len(rest) > _LEFT_OVER or bool(rest.lstrip(_NUMBER))
 
     def members(self) -> Iterator[str | int]:
         """Stand before each member of the object or array that comes next; give key or number.
@@ -95,7 +115,10 @@ class JsonStream:
     def _expect(self, allowed: str) -> str:
         found = self.peek()
         if not found or found not in allowed:
-            raise ValueError(f"Not JSON: {found or 'the end'!r} stands where {allowed} should.")
+            at = self._dropped + self._at
+            raise ValueError(
+                f"Not JSON: {found or 'the end'!r} stands where {allowed} should ({at:,})."
+            )
         return found
 
     def _more(self) -> bool:
@@ -104,5 +127,6 @@ class JsonStream:
             return False
         rest = self._text[self._at :]
         chunk = self._file.read(max(CHUNK, len(rest)))
+        self._dropped += self._at
         self._text, self._at, self._ended = rest + chunk, 0, not chunk
         return bool(chunk)
