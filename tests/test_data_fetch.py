@@ -222,7 +222,11 @@ def test_an_archive_is_unpacked_once(served, tmp_path):
     assert [path.name for path in (tmp_path / "train").iterdir()] == ["rattled"]
 
 
-@pytest.mark.parametrize("content", [archive("../outside"), archive("a")[:-20], b"no archive"])
+@pytest.mark.parametrize(
+    "content",
+    [archive("../outside"), archive("a")[:-20], b"no archive"],
+    ids=["outside", "cut off", "none"],
+)
 def test_an_archive_that_is_none_or_wants_out_is_refused(served, tmp_path, content):
     served.content = content
     with pytest.raises(DownloadFailed, match="cannot be unpacked"):
