@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ase_crystalformer.errors import BadStructure, UnknownName
-from ase_crystalformer.neighbours import search
+from ase_crystalformer.neighbours import search as routines
 from ase_crystalformer.neighbours.search import neighbour_pairs
 from ase_crystalformer.structures import Crystal, as_crystal
 
@@ -202,8 +202,8 @@ def test_the_fastest_routine_installed_is_taken(rocksalt, monkeypatch, installed
     def watched(name, search):
         return lambda frame: called.append(name) or search(frame)
 
-    searches = {name: watched(name, found) for name, found in search._SEARCHES.items()}
-    monkeypatch.setattr(search, "_SEARCHES", searches)
-    monkeypatch.setattr(search, "_installed", installed.__contains__)
+    searches = {name: watched(name, found) for name, found in routines._SEARCHES.items()}
+    monkeypatch.setattr(routines, "_SEARCHES", searches)
+    monkeypatch.setattr(routines, "_installed", installed.__contains__)
     neighbour_pairs(as_crystal(rocksalt), CUTOFF)
     assert called == [taken]
