@@ -1,6 +1,6 @@
 """What fine-tuning gains, and what it forgets: before, after 50 frames, after all.
 
-    python benchmarks/finetuning.py run polymlp_fe --data data --out finetuned
+    python benchmarks/finetuning.py run polymlp_srtio3 --data data --out finetuned
     python benchmarks/finetuning.py table --out finetuned
 
 Trains the bundled potential further on frames of one set, with and without replay, and a potential
@@ -44,8 +44,8 @@ FEW = 50
 CASES: dict[str, tuple[str, int, float]] = {
     "50 frames": ("few.extxyz", 20, 4.0),
     "50 frames, no replay": ("few.extxyz", 20, 0.0),
-    "all frames": ("all.extxyz", 2, 4.0),
-    "all frames, no replay": ("all.extxyz", 2, 0.0),
+    "all frames": ("all.extxyz", 8, 4.0),
+    "all frames, no replay": ("all.extxyz", 8, 0.0),
 }
 SCRATCH = "50 frames, from random weights"
 
@@ -202,7 +202,7 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := sorted(set(asked.sets) - set(RUNS)):
         parser.error(f"no set {', '.join(unknown)}; there are {', '.join(RUNS)}")
-    for name in (asked.sets or ["polymlp_fe"]) if asked.what == "run" else ():
+    for name in (asked.sets or ["polymlp_srtio3"]) if asked.what == "run" else ():
         run(name, asked.data, asked.out / name)
     record(asked.out)
 
