@@ -38,7 +38,9 @@ def test_all_sets_are_listed():
 def test_what_a_folder_has_is_listed(tmp_path):
     shutil.copy(SAMPLES / "matbench_perovskites.extxyz.gz", tmp_path)
     shutil.copy(SAMPLES / "published" / "matbench_phonons.json.gz", tmp_path)
+    (tmp_path / "salex" / "train").mkdir(parents=True)
     listed = names("--data-dir", tmp_path)
+    assert " part " in listed.pop("salex")
     assert " extract " in listed.pop("matbench-perovskites")
     assert " whole " in listed.pop("matbench-phonons")
     assert listed.keys() == {"matbench_perovskites"}

@@ -164,8 +164,20 @@ def test_the_sizes_are_those_of_the_papers():
     assert [parts.count(name) for name in ("train", "val", "test")] == [44578, 5572, 5572]
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Sets of as many rows as the samples have."""
+
+    def shrink(name, **sizes):
+        monkeypatch.setitem(DATA_SETS, name, replace(DATA_SETS[name], **sizes))
+
+    shrink("jarvis-dft3d", rows=40, file_rows=40)
+    shrink("jarvis-dft3d-mbj", rows=33, file_rows=40)
+    return shrink
+
+
 @pytest.mark.parametrize("name", ["jarvis-dft3d", "jarvis-dft3d-mbj"])
-def test_jarvis_as_published(name, folder):
+def test_jarvis_as_published(name, folder, small):
     crystals = list(load(name, folder("jdft_3d-8-18-2021.json.zip")))
     only = DATA_SETS[name].only
     assert all(only in crystal.labels for crystal in crystals)
@@ -176,7 +188,14 @@ def test_jarvis_as_published(name, folder):
         assert sum(crystal.split == part for crystal in crystals) == len(rows)
 
 
-def test_what_jarvis_does_not_know_is_no_label(folder):
+@pytest.mark.parametrize("sizes", [{"rows": 41}, {"rows": 40}, {"file_rows": 39}])
+def test_no_parts_are_drawn_of_another_number_of_rows(folder, small, sizes):
+    small("jarvis-dft3d-mbj", **sizes)
+    with pytest.raises(BadStructure, match=r"has (33|40) rows.*cannot be told"):
+        list(load("jarvis-dft3d-mbj", folder("jdft_3d-8-18-2021.json.zip")))
+
+
+def test_what_jarvis_does_not_know_is_no_label(folder, small):
     crystals = list(load("jarvis-dft3d", folder("jdft_3d-8-18-2021.json.zip")))
     counts = [len(crystal.labels) for crystal in crystals]
     assert 4 <= min(counts) < max(counts)
@@ -201,13 +220,57 @@ def test_megnet_as_published_and_our_extract_of_it(folder, caplog):
 
 def test_lists_of_other_rows_are_refused(folder):
     place = folder("mp.2018.6.1.json.zip")
-    with zipfile.ZipFile(place / "megnet_e_form.json.zip", "w") as archive:
-        archive.writestr("megnet_e_form.json", json.dumps({"train": ["mp-x"], "test": ["mp-y"]}))
+    lists(place, {"train": ["mp-x"], "test": ["mp-y"]})
     with pytest.raises(BadStructure, match=r"None of the 14 rows.*megnet_e_form"):
         list(load("mp-2018", place))
     (place / "megnet_e_form.json.zip").write_bytes(b"no archive")
     with pytest.raises(BadStructure, match="no list of parts"):
         list(load("mp-2018", place))
+
+
+def lists(place, stored):
+    """Another file of lists."""
+    with zipfile.ZipFile(place / "megnet_e_form.json.zip", "w") as archive:
+        archive.writestr("megnet_e_form.json", json.dumps(stored))
+
+
+@pytest.mark.parametrize("stored", [{}, {"a": ["mp-1"]}, {"train": []}])
+def test_lists_of_no_part_are_refused(folder, stored):
+    place = folder("mp.2018.6.1.json.zip")
+    lists(place, stored)
+    with pytest.raises(BadStructure, match="lists no rows under train"):
+        list(load("mp-2018", place))
+
+
+def test_lists_of_other_rows_do_not_make_all_rows_the_test(folder):
+    place = folder("mp.2018.6.1.json.zip")
+    lists(place, {"train": ["mp-x"], "val": ["mp-y"]})
+    with pytest.raises(BadStructure, match="None of the 14 rows"):
+        list(load("mp-2018", place))
+
+
+@pytest.mark.parametrize("rows", [13, 14, 15])
+def test_lists_of_numbers_are_of_as_many_rows(folder, small, rows):
+    place = folder("mp.2018.6.1.json.zip")
+    lists(place, {"train": list(range(10)), "valid": [10, 11], "test": [12, 13]})
+    small("mp-2018", rows=rows)
+    if rows == 14:
+        assert [row.split for row in load("mp-2018", place)][9:] == ["train"] + ["val"] * 2 + [
+            "test"
+        ] * 2
+        return
+    with pytest.raises(BadStructure, match="another version"):
+        list(load("mp-2018", place))
+
+
+def test_fewer_rows_or_files_than_there_are_is_told(folder, caplog, small):
+    list(load("matbench-perovskites", folder("matbench_perovskites.json.gz")))
+    assert "matbench-perovskites: 8 of 18,928 rows are there" in caplog.text
+    place = folder()
+    (place / "salex" / "train").mkdir(parents=True)
+    with pytest.raises(BadStructure, match="None of the 0 rows"):
+        list(load("salex", place))
+    assert "salex is read without salex/val" in caplog.text
 
 
 def test_what_is_missing_is_named_with_what_to_do(folder):

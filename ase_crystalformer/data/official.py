@@ -88,7 +88,7 @@ def listed(path: Path) -> tuple[dict[str, Split], Split | None]:
     count, as in JARVIS-Leaderboard.
 
     Raises:
-        BadStructure: It is no such file.
+        BadStructure: It is no such file, or lists no row of a part.
     """
     parts: dict[str, Split] = {}
     rest: Split | None = "test"
@@ -104,4 +104,9 @@ def listed(path: Path) -> tuple[dict[str, Split], Split | None]:
         raise BadStructure(
             f"{path} is no list of parts ({type(error).__name__}: {error}). Fetch it again."
         ) from error
+    if not parts:
+        raise BadStructure(
+            f"{path} lists no rows under {', '.join(LISTED)}. Is it the list of parts? Fetch it "
+            "again."
+        )
     return parts, rest

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,33 @@ class Entry(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a row belongs: a part of the data, or the fold it is tested in."""
+    """Where a row belongs: a part of the data, or the fold it is tested in.
+
+    Attributes:
+        split: The part.
+        fold: The fold.
+        told: Whether anyone says so; else it is where the rows in no list belong.
+    """
 
     split: Split | None = None
     fold: int | None = None
+    told: bool = True
 
 
-#: Says where a row belongs; nowhere, if it is no row of the set.
-Places = Callable[[Entry], Place | None]
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the rows of a set belong.
+
+    Attributes:
+        of: Says it of a row; nothing, if it is no row of the set.
+        by_number: Whether it is true only of a file with as many rows as the set.
+    """
+
+    of: Callable[[Entry], Place | None]
+    by_number: bool = False
+
+
+_LOG = getLogger(__name__)
 
 
 def is_there(data_set: DataSet, folder: Path) -> bool:
@@ -53,8 +73,16 @@ def is_there(data_set: DataSet, folder: Path) -> bool:
     return any(told) if in_parts else all(told) and bool(told)
 
 
+def lacking(data_set: DataSet, folder: Path) -> list[str]:
+    """Published files of a set that are not in a folder."""
+    places = [download.place for download in data_set.downloads]
+    return [place for place in places if not (folder / place).exists()]
+
+
 def read_published(data_set: DataSet, folder: Path) -> Iterator[LabelledCrystal]:
     """Read the files as their authors publish them, a row at a time.
+
+    A warning in the log says which files, or how many rows, are missing.
 
     Raises:
         BadStructure: A file cannot be read, is not that of this set, or has no row of it.
@@ -64,22 +92,50 @@ def read_published(data_set: DataSet, folder: Path) -> Iterator[LabelledCrystal]
 
 
 def _crystals(data_set: DataSet, folder: Path) -> Iterator[LabelledCrystal]:
-    place_of = _PLACES[data_set.parts](data_set, folder)
-    seen = used = 0
+    places = _PLACES[data_set.parts](data_set, folder)
+    if missing := lacking(data_set, folder):
+        _LOG.warning("%s is read without %s: not in %s.", data_set.name, ", ".join(missing), folder)
+    seen = told = read = 0
     for entry in _entries(data_set, folder):
         seen += 1
-        place = place_of(entry)
+        place = places.of(entry)
         if place is None:
             continue
-        used += 1
+        told += place.told
         try:
-            yield _labelled(entry, place, data_set)
+            crystal = _labelled(entry, place, data_set)
         except Exception as error:  # foreign parsers raise whatever they like
             leave_out(f"{data_set.name} {entry.name}", f"{type(error).__name__}: {error}")
-    if seen and not used:
+        else:
+            read += 1
+            yield crystal
+    _check_end(data_set, seen, told, read, by_number=places.by_number)
+
+
+def _check_end(data_set: DataSet, seen: int, told: int, read: int, *, by_number: bool) -> None:
+    """Refuse a set of which nothing came, or that is not what its parts are of; tell of less."""
+    if not told:
         raise BadStructure(
             f"None of the {seen:,} rows of {data_set.file} belongs to {data_set.name}. Are all of "
             f"its files of one version? They are: {_names(data_set)}."
+        )
+    if not read:
+        raise BadStructure(
+            f"None of the {seen:,} rows of {data_set.file} can be read; the log says why, of each."
+        )
+    wanted = data_set.file_rows or data_set.rows
+    if by_number:
+        _check_rows(data_set, seen, wanted, "rows")
+    elif seen < wanted:
+        _LOG.warning("%s: %s of %s rows are there.", data_set.name, f"{seen:,}", f"{wanted:,}")
+
+
+def _check_rows(data_set: DataSet, found: int, wanted: int, what: str) -> None:
+    """Refuse parts drawn or listed by number where the numbers are others."""
+    if wanted and found != wanted:
+        raise BadStructure(
+            f"{data_set.file} has {found:,} {what}, and {data_set.name} has {wanted:,}: its parts "
+            "cannot be told. It is another version, or part of the file: fetch the whole file."
         )
 
 
@@ -140,7 +196,7 @@ def _told(data_set: DataSet, folder: Path, label: str) -> list[float]:
 
 
 def _as_told(data_set: DataSet, folder: Path) -> Places:
-    return lambda entry: Place(split=entry.split or SPLITS[entry.values.get("split")])
+    return Places(of=lambda entry: Place(split=entry.split or SPLITS[entry.values.get("split")]))
 
 
 def _folds(data_set: DataSet, folder: Path) -> Places:
@@ -149,11 +205,7 @@ def _folds(data_set: DataSet, folder: Path) -> Places:
 
 def _stratified(data_set: DataSet, folder: Path) -> Places:
     classes = _told(data_set, folder, data_set.labels[0].name)
-    if len(classes) != data_set.rows:
-        raise BadStructure(
-            f"{data_set.file} has {len(classes):,} rows, and {data_set.name} has "
-            f"{data_set.rows:,}: its folds cannot be drawn. Fetch the whole file."
-        )
+    _check_rows(data_set, len(classes), data_set.rows, "rows")
     return _in_folds(data_set, official.folds(data_set.rows, classes).tolist())
 
 
@@ -166,19 +218,22 @@ def _in_folds(data_set: DataSet, fold: list[int]) -> Places:
             )
         return Place(fold=fold[entry.number])
 
-    return place
+    return Places(of=place)
 
 
 def _shuffled(data_set: DataSet, folder: Path) -> Places:
     """Shuffle the rows that have the label, in their order."""
-    known = np.flatnonzero(np.isfinite(_told(data_set, folder, data_set.only))).tolist()
+    told = _told(data_set, folder, data_set.only)
+    known = np.flatnonzero(np.isfinite(told)).tolist()
+    _check_rows(data_set, len(told), data_set.file_rows, "rows")
+    _check_rows(data_set, len(known), data_set.rows, f"rows with {data_set.only}")
     parts = dict(zip(known, official.shuffled(len(known)), strict=True))
 
     def place(entry: Entry) -> Place | None:
         part = parts.get(entry.number)
         return None if part is None else Place(split=part)
 
-    return place
+    return Places(of=place)
 
 
 def _listed(data_set: DataSet, folder: Path) -> Places:
@@ -186,11 +241,20 @@ def _listed(data_set: DataSet, folder: Path) -> Places:
     (lists,) = [download for download in data_set.downloads if download.lists]
     parts, rest = official.listed(folder / lists.place)
 
-    def place(entry: Entry) -> Place | None:
-        part = parts.get(entry.name) or parts.get(str(entry.number)) or rest
-        return None if part is None else Place(split=part)
+    by_number = all(name.isdecimal() for name in parts)
+    if by_number and data_set.rows and (last := max(map(int, parts))) >= data_set.rows:
+        raise BadStructure(
+            f"{lists.file} lists row {last:,}, and {data_set.name} has {data_set.rows:,}, counted "
+            "from 0. It is of another version: fetch it again."
+        )
 
-    return place
+    def place(entry: Entry) -> Place | None:
+        part = parts.get(str(entry.number) if by_number else entry.name)
+        if part is None:
+            return None if rest is None else Place(split=rest, told=False)
+        return Place(split=part)
+
+    return Places(of=place, by_number=by_number)
 
 
 _PLACES: dict[str, Callable[[DataSet, Path], Places]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from ase_crystalformer.data.crystals import SPLITS, LabelledCrystal, Labels, Split, sound
 from ase_crystalformer.data.extxyz import Frame, read_extxyz, real_array
 from ase_crystalformer.data.files import read_file
-from ase_crystalformer.data.published import is_there, matbench_name, read_published
+from ase_crystalformer.data.published import is_there, lacking, matbench_name, read_published
 from ase_crystalformer.data.registry import DATA_SETS, DataSet, Extract
 from ase_crystalformer.errors import MissingData, unknown_name
 
@@ -42,7 +42,8 @@ def load(name: Path | str, data_dir: Path | str | None = None) -> Iterator[Label
     """Read a data set: a public one by its name, or a file of one's own by its path.
 
     Where the files of a published set are not in the folder, what our own sets hold of it is read
-    under its name, with the same names, labels and parts. Rows nobody could compute are left out; a
+    under its name, with the same names, labels and parts (but for the names of
+    ``matbench-mp-is-metal``, which our sets do not know). Rows nobody could compute are left out; a
     warning in the log names each.
 
     Args:
@@ -119,10 +120,11 @@ def extracts_in(data_set: DataSet, folder: Path) -> list[Extract]:
 
 
 def holding(data_set: DataSet, folder: Path) -> str:
-    """What a folder has of a data set: ``whole``, ``extract``, or nothing."""
+    """What a folder has of a data set: ``whole``, ``part``, ``extract``, or nothing."""
     if data_set.downloads:
-        extract = "extract" if extracts_in(data_set, folder) else ""
-        return "whole" if is_there(data_set, folder) else extract
+        if is_there(data_set, folder):
+            return "part" if lacking(data_set, folder) else "whole"
+        return "extract" if extracts_in(data_set, folder) else ""
     return "whole" if (folder / data_set.file).is_file() else ""
 
 

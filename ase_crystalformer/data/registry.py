@@ -117,6 +117,7 @@ class DataSet:
         downloads: Its files as published; if there are any, ``file`` is the first.
         extracts: What else may lie in a data folder and holds part of it.
         rows: How many there are; 0 where unknown.
+        file_rows: How many the file has where some are no rows of it; 0 where unknown.
         parts: How its official parts are told.
         split: The official parts, in words.
         only: A label that a row must have to belong to it.
@@ -139,6 +140,7 @@ class DataSet:
     downloads: tuple[Download, ...] = ()
     extracts: tuple[Extract, ...] = ()
     rows: int = 0
+    file_rows: int = 0
     parts: Parts = "column"
     split: str = ""
     only: str = ""
