@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from small_runs import crystals_with_properties, packed_set, property_recipe
 from typer.testing import CliRunner
 
 from ase_crystalformer.cli import app
-from ase_crystalformer.errors import MissingData
+from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.leaderboards.judged import Judged, ensembles, judge
 from ase_crystalformer.leaderboards.summary import summarise
 from ase_crystalformer.leaderboards.table import markdown, write_table
@@ -141,6 +143,33 @@ def test_only_seed_fold_and_machine_may_differ_in_a_row():
     assert len(summarise([*alike, told(model={"width": 64})])) == 2
 
 
+def test_runs_of_other_precision_or_devices_have_rows_of_their_own():
+    for machine in ({"precision": "bf16-mixed"}, {"matmul": "high"}, {"devices": 4}, {"nodes": 2}):
+        assert len(summarise([told(), told(seed=1, machine=machine)])) == 2
+
+
+def test_two_runs_of_one_fold_and_seed_are_refused_by_name():
+    with pytest.raises(BadRecipe, match="one, two are runs of one recipe with the same fold 3"):
+        summarise([told(name="one", fold=3), told(name="two", fold=3), told(name="three", fold=2)])
+
+
+def test_a_folder_that_is_named_twice_counts_once(runs):
+    once = CliRunner().invoke(app, ["table", *map(str, runs)])
+    again = CliRunner().invoke(app, ["table", *map(str, runs), f"{runs[0]}/../{runs[0].name}"])
+    assert again.exit_code == 0, again.output
+    assert again.stdout == once.stdout
+
+
+def test_the_kind_is_that_of_the_model(runs, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(runs[0], copied)
+    recipe = json.loads((copied / "recipe.json").read_text())
+    recipe["kinds"] = {"bulk_modulus": "linear"}  # as a run with start once left it
+    (copied / "recipe.json").write_text(json.dumps(recipe))
+    [found] = [one for one in judge(copied, progress=False) if one.target.name == "bulk_modulus"]
+    assert found.unit == "log10(GPa)"
+
+
 def test_runs_that_are_not_done_say_so():
     [row] = summarise([told(optim={"epochs": 30})])
     assert "Not finished: run: 10 of 30 epochs." in markdown([row])
@@ -156,8 +185,24 @@ def test_an_ensemble_is_the_mean_of_predictions_of_the_same_crystals():
     assert [row.model for row in summarise([first, second, mean])] == ["mean of 2 models", "run"]
     assert ensembles([first, told(target="band_gap_mbj")]) == []
     assert ensembles([told(fold=0), told(fold=1)]) == []
+    plain = replace(first, target=replace(TARGETS["bulk_modulus"], kind="linear"))
+    logarithm = replace(first, target=TARGETS["bulk_modulus"])
+    assert ensembles([plain, logarithm]) == []
+    pairs = [[one, replace(one, recipe=second.recipe)] for one in (plain, logarithm)]
+    means = [mean for pair in pairs for mean in ensembles(pair)]
+    assert {row.unit for row in summarise(means)} == {"GPa", "log10(GPa)"}
     with pytest.raises(MissingData, match="judged by different crystals"):
         ensembles([first, told(ids="ac", seed=1)])
+
+
+def test_an_ensemble_hides_nothing_of_its_members():
+    short = told(seed=4, name="short", optim={"epochs": 30})
+    other = {"hours": 2.0, "epochs": 30, "hardware": "another", "commit": "def+"}
+    [mean] = ensembles([replace(short, training=other), told(name="whole"), short])
+    [row] = summarise([mean])
+    assert row.unfinished == ("short: 10 of 30 epochs",)
+    assert (row.hardware, row.commits) == (("a machine", "another"), ("abc", "def+"))
+    assert (row.seeds, row.hours) == ((0, 4), 3.0)
 
 
 def test_metals_are_told_by_the_curve_of_answers():

@@ -79,6 +79,28 @@ def test_a_broken_run_resumes_as_if_unbroken(potential, tmp_path, stop_after, st
     assert resumed.card.errors == unbroken.card.errors
 
 
+@pytest.mark.parametrize("optim", [{"budget": 10**6}, {"budget": 150, "accumulate": 50}])
+def test_a_run_of_one_step_in_an_epoch_resumes_as_if_unbroken(
+    potential, tmp_path, stop_after, optim
+):
+    recipe = potential_recipe(
+        potential,
+        optim={"epochs": 4, "ema": 0.9, **optim},
+        machine={"checkpoint_minutes": 1e-6},
+        data={"augment": True},
+    )
+    unbroken = fit(recipe, tmp_path / "unbroken", progress=False)
+    stop_after(2)
+    with pytest.raises(Stopped):
+        fit(recipe, tmp_path / "broken", progress=False)
+    assert (tmp_path / "broken" / "checkpoints" / "last.ckpt").is_file()
+    stop_after(None)
+    resumed = fit(recipe, tmp_path / "broken", resume=True, progress=False)
+    assert_same_weights(unbroken, resumed)
+    assert resumed.card.errors == unbroken.card.errors
+    assert resumed.card.training["epochs"] == 4
+
+
 def test_a_run_broken_while_it_is_judged_resumes_as_if_unbroken(potential, tmp_path, monkeypatch):
     recipe = potential_recipe(
         potential, optim={"budget": 150, "ema": 0.9}, machine={"checkpoint_minutes": 1e-6}

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from small_runs import TARGETS, crystals_with_properties, packed_set, property_recipe
 from typer.testing import CliRunner
 
@@ -73,7 +74,9 @@ def fits(monkeypatch):
     """Stands for training: the loss is the distance of the rate from 1e-3, on a log scale."""
     pytest.importorskip("optuna")
     from math import log10
-    from types import SimpleNamespace
+    from unittest.mock import Mock
+
+    from lightning.pytorch import LightningModule, Trainer
 
     done = []
 
@@ -84,8 +87,8 @@ def fits(monkeypatch):
         for epoch in range(4):
             done.append((folder.name, epoch))
             loss = abs(log10(recipe.optim.peak_lr) + 3) + 1 / (1 + epoch)
-            told = SimpleNamespace(callback_metrics={"val/loss": loss}, current_epoch=epoch)
-            cut.on_validation_end(told, None)
+            told = {"callback_metrics": {"val/loss": loss}, "current_epoch": epoch}
+            cut.on_validation_end(Mock(spec=Trainer, **told), Mock(spec=LightningModule))
 
     monkeypatch.setattr("ase_crystalformer.training.sweep.fit", fit)
     return done
@@ -121,6 +124,39 @@ def test_a_trial_that_cannot_be_is_left_out(recipe, tmp_path, fits):
     assert "model.width=16" in found.overrides
 
 
+def test_a_trial_without_memory_ends_alone_and_each_has_one_device(recipe, tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    machines = []
+
+    def fit(recipe, folder, *, progress, callbacks):
+        machines.append(recipe.machine)
+        if len(machines) == 1:
+            raise torch.OutOfMemoryError
+        callbacks[0].trial.report(1.0, 0)
+
+    monkeypatch.setattr("ase_crystalformer.training.sweep.fit", fit)
+    (tmp_path / "space.toml").write_text(SPACE)
+    told = {"trials": 2, "overrides": ["machine.devices=4", "machine.strategy='ddp'"]}
+    assert sweep(recipe, tmp_path / "space.toml", tmp_path / "study", **told).finished == 2
+    assert {(one.devices, one.nodes, one.strategy) for one in machines} == {(1, 1, "auto")}
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_a_sweep_of_several_processes_is_refused(recipe, tmp_path, fits, monkeypatch, name):
+    (tmp_path / "space.toml").write_text(SPACE)
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(BadRecipe, match="A sweep is one process"):
+        sweep(recipe, tmp_path / "space.toml", tmp_path / "study", trials=1)
+    assert fits == []
+
+
+@pytest.mark.parametrize("other", [["--folds"], ["--resume", "runs/x"]])
+def test_a_search_for_a_rate_trains_nothing_and_says_so(recipe, other):
+    result = CliRunner().invoke(app, ["train", str(recipe), "--find-rate", *other])
+    assert result.exit_code == 2
+    assert f"drop {other[0]}" in result.output
+
+
 def test_a_sweep_trains(recipe, tmp_path):
     pytest.importorskip("optuna")
     space = tmp_path / "space.toml"
@@ -130,7 +166,14 @@ def test_a_sweep_trains(recipe, tmp_path):
     assert found.finished == 3
 
 
-@pytest.mark.parametrize("entry", ['"a.b" = 3', '"a.b" = []', '"a.b" = { low = 1 }', "[a]\nb = 1"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *('"a.b" = 3', '"a.b" = []', '"a.b" = { low = 1 }', "[a]\nb = 1"),
+        *('"a.b" = { low = 2, high = 1 }', '"a.b" = { low = "1", high = 2 }'),
+        *('"a.b" = { low = 0, high = 2, log = true }', '"a.b" = { low = 1, high = inf }'),
+    ],
+)
 def test_a_space_that_is_none_is_refused(tmp_path, entry):
     (tmp_path / "space.toml").write_text(entry)
     with pytest.raises(BadRecipe, match="is no choice"):

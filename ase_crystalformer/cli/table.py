@@ -58,8 +58,9 @@ def table(
     """Hold trained runs against the numbers that their recipes say were published.
 
     Runs that differ by seed and fold alone share a row: the mean over seeds, then over folds, with
-    standard deviations over both. The row says which part of the data judged, how many labels it
-    holds, how many folds are there, and what it took: hours, hardware, commit of the package.
+    standard deviations over both. A folder that is named twice counts once. The row says
+    which part of the data judged, how many labels it holds, how many folds are there, and what it
+    took: hours, hardware, commit of the package.
     Predictions are kept in the run folders, so that the next table is quick. Runs that cannot be
     judged are named, and the others told.
     """
@@ -69,7 +70,7 @@ def table(
 
     names: dict[Part | None, Split | None] = {None: None, Part.test: "test", Part.val: "val"}
     found, failed = [], 0
-    for run in runs:
+    for run in {run.resolve(): run for run in runs}.values():
         try:
             found += judge(run, names[split], device=device, progress=sys.stderr.isatty())
         except (CrystalformerError, OSError) as error:

@@ -49,7 +49,9 @@ def train(
     ] = False,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Continue this run folder.", show_default=False),
+        typer.Option(
+            metavar="RUN", help="Continue this run folder, on its fold.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Train a model: a recipe in, a run folder out.
@@ -60,6 +62,9 @@ def train(
     """
     if folds and resume is not None:
         raise typer.BadParameter("Folds go on by themselves, drop it.", param_hint="--resume")
+    if find_rate and (folds or resume is not None):
+        other = "--folds" if folds else "--resume"
+        raise typer.BadParameter(f"It trains nothing: drop {other}.", param_hint="--find-rate")
     try:
         from ase_crystalformer.training.folds import train_folds
         from ase_crystalformer.training.run import train as train_recipe
@@ -79,7 +84,9 @@ def train(
     if resume is None:
         run = train_recipe(recipe, overrides, row=row)
     else:
-        overrides.append(f"name={json.dumps(resume.name)}")
+        from ase_crystalformer.training.record import fold_overrides
+
+        overrides = [*fold_overrides(resume), *overrides, f"name={json.dumps(resume.name)}"]
         run = train_recipe(recipe, overrides, row=row, runs=resume.parent, resume=True)
     typer.echo(run)
 

@@ -15,7 +15,7 @@ from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import MissingData
 from ase_crystalformer.leaderboards.runs import open_run, outcomes_of, recipe_of
 from ase_crystalformer.model_file import read_card
-from ase_crystalformer.targets import TARGETS, Target
+from ase_crystalformer.targets import Target
 from ase_crystalformer.training.config import Recipe
 from ase_crystalformer.training.objective import error_name
 from ase_crystalformer.training.record import write_json
@@ -36,7 +36,7 @@ class Judged:
         ids: Names of its crystals that have a label.
         predicted: In the unit of tables: decimal logarithms of moduli.
         labels: Likewise.
-        members: How many runs it is the mean of.
+        of: The runs it is the mean of; empty for a run alone.
     """
 
     name: str
@@ -47,7 +47,12 @@ class Judged:
     ids: tuple[str, ...]
     predicted: Values
     labels: Values
-    members: int = 1
+    of: tuple["Judged", ...] = ()
+
+    @property
+    def members(self) -> int:
+        """How many runs it is the mean of."""
+        return len(self.of) or 1
 
     @property
     def data(self) -> str:
@@ -113,15 +118,11 @@ def judge(
         told = {"weights": card["sha256"], "targets": rows}
         write_json(kept, told)
     training = card["card"]["training"]
+    learned = {one["name"]: Target(**one) for one in card["targets"]}
     return [
-        _judged(folder.name, recipe, training, part, _target(recipe, name), *pair)
+        _judged(folder.name, recipe, training, part, learned[name], *pair)
         for name, pair in told["targets"].items()
     ]
-
-
-def _target(recipe: Recipe, name: str) -> Target:
-    """Find what a run learned, as the recipe scales it."""
-    return replace(TARGETS[name], kind=recipe.kinds.get(name, TARGETS[name].kind))
 
 
 def _judging(packed: Path) -> Split:
@@ -156,16 +157,17 @@ def _judged(
 
 
 def ensembles(found: Iterable[Judged]) -> list[Judged]:
-    """Average the predictions of runs that are judged by the same crystals.
+    """Average the predictions of runs that are judged by the same crystals, in the same unit.
 
     Where there are folds, each fold has a mean of its own. Logarithms are averaged as such.
 
     Raises:
         MissingData: Runs of the same fold were tested on different crystals.
     """
-    alike: dict[tuple[str, str, str, int | None], list[Judged]] = defaultdict(list)
+    alike: dict[tuple[Any, ...], list[Judged]] = defaultdict(list)
     for one in found:
-        alike[one.data, one.target.name, one.part, one.recipe.data.fold].append(one)
+        fold = one.recipe.data.fold
+        alike[one.data, one.target.name, one.metric, one.unit, one.part, fold].append(one)
     return [_mean(members) for members in alike.values() if len(members) > 1]
 
 
@@ -187,5 +189,5 @@ def _mean(members: Sequence[Judged]) -> Judged:
         name=f"mean of {len(members)} models",
         training={**first.training, "hours": hours},
         predicted=np.mean(parts, axis=0),
-        members=len(members),
+        of=tuple(members),
     )

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.leaderboards.judged import Judged
 from ase_crystalformer.leaderboards.matbench import FOLDS, TASKS, fold_size
 from ase_crystalformer.training.config import recipe_dict
 from ase_crystalformer.training.rows import Published
 
-#: What two runs of one row may differ in.
+#: What two runs of one row may differ in; of ``machine``, all but what follows.
 IDLE = ("name", "seed", "machine", "published")
+SAME = ("devices", "nodes", "precision", "matmul")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,11 @@ class Row:
 
 
 def summarise(found: Iterable[Judged]) -> list[Row]:
-    """Join runs that differ by seed and fold alone; order rows by data and property."""
+    """Join runs that differ by seed and fold alone; order rows by data and property.
+
+    Raises:
+        BadRecipe: Two runs of one row have the same fold and seed.
+    """
     alike: dict[str, list[Judged]] = defaultdict(list)
     for one in found:
         alike[_same(one)].append(one)
@@ -83,21 +89,26 @@ def summarise(found: Iterable[Judged]) -> list[Row]:
 def _same(one: Judged) -> str:
     """Say what runs of one row have in common."""
     if one.members > 1:
-        return repr((one.data, one.target.name, one.part, "ensemble"))
+        return repr((one.data, one.target.name, one.metric, one.unit, one.part, "ensemble"))
     told = {key: value for key, value in recipe_dict(one.recipe).items() if key not in IDLE}
     told["data"] = {
         key: value for key, value in told["data"].items() if key not in ("fold", "packed")
     }
-    return repr((one.target.name, one.part, sorted(told.items())))
+    machine = [getattr(one.recipe.machine, name) for name in SAME]
+    return repr((one.target.name, one.unit, one.part, machine, sorted(told.items())))
 
 
 def _row(members: Sequence[Judged]) -> Row:
     first = members[0]
+    runs = [run for one in members for run in one.of or (one,)]
     tested = {one.recipe.data.fold for one in members}
     folds = tuple(sorted(fold for fold in tested if fold is not None))
     scores: dict[int | None, dict[int, float]] = defaultdict(dict)
     for one in members:
-        scores[one.recipe.data.fold][one.recipe.seed] = one.score
+        by_seed = scores[one.recipe.data.fold]
+        if one.recipe.seed in by_seed:
+            raise _twice(one, members)
+        by_seed[one.recipe.seed] = one.score
     by_fold = [float(np.mean(list(scores[fold].values()))) for fold in folds or (None,)]
     distinct = {one.recipe.data.fold: one for one in members}
     return Row(
@@ -113,14 +124,25 @@ def _row(members: Sequence[Judged]) -> Row:
         over_seeds=_over_seeds(scores),
         rmse=float(np.mean([one.rmse for one in members])),
         folds=folds,
-        seeds=tuple(sorted({one.recipe.seed for one in members})),
+        seeds=tuple(sorted({one.recipe.seed for one in runs})),
         n=sum(len(one.ids) for one in distinct.values()),
         official=_official(first.data, folds),
         published=_published(first),
-        hours=float(sum(one.training.get("hours", 0.0) for one in members)),
-        hardware=_all(members, "hardware"),
-        commits=_all(members, "commit"),
-        unfinished=tuple(filter(None, map(_unfinished, members))),
+        hours=float(sum(one.training.get("hours", 0.0) for one in runs)),
+        hardware=_all(runs, "hardware"),
+        commits=_all(runs, "commit"),
+        unfinished=tuple(filter(None, map(_unfinished, runs))),
+    )
+
+
+def _twice(one: Judged, members: Sequence[Judged]) -> BadRecipe:
+    """Name the runs that say the same of themselves."""
+    fold, seed = one.recipe.data.fold, one.recipe.seed
+    same = [run.name for run in members if (run.recipe.data.fold, run.recipe.seed) == (fold, seed)]
+    told = "" if fold is None else f"fold {fold} and "
+    return BadRecipe(
+        f"{', '.join(same)} are runs of one recipe with the same {told}seed {seed}. Leave all but "
+        "one of them out."
     )
 
 

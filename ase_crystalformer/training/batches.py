@@ -1,6 +1,8 @@
 """Training and validation batches of a packed set, and where in an epoch a run continues."""
 
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ class PackedData(LightningDataModule):
     Raises:
         BadRecipe: There is nothing to train on.
     """
+
+    begun: Mapping[str, Any] | None = None
 
     def __init__(self, packed: PackedCrystals, recipe: Recipe) -> None:
         super().__init__()
@@ -49,13 +53,49 @@ class PackedData(LightningDataModule):
             share[number] = min(1.0, wanted / max(1, replayed))
         return share[source]
 
+    def setup(self, stage: str) -> None:
+        """Refuse more processes than there are crystals to judge by; Lightning calls it."""
+        world = self.trainer.world_size
+        if 0 < len(self.val) < world:
+            raise BadRecipe(
+                f"{self.packed.folder} has {len(self.val)} crystals for validation, fewer than the "
+                f"{world} processes. Use fewer (machine.devices, machine.nodes), or set more aside."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember how batches are cut and shared, on which the number of those done depends."""
+        return self._cut()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Learn how they were before."""
+        self.begun = dict(state_dict)
+
+    def _cut(self) -> dict[str, int]:
+        optim = self.recipe.optim
+        return {
+            "processes": self.trainer.world_size,
+            "optim.budget": optim.budget,
+            "optim.accumulate": optim.accumulate,
+        }
+
     def steps(self, epochs: int) -> int:
-        """Count the steps of the optimiser in so many epochs."""
+        """Count the steps of the optimiser in so many epochs.
+
+        Raises:
+            BadRecipe: An epoch has fewer batches than there are processes.
+        """
         sampler = self._sampler(training=True)
         total = 0
         for epoch in range(epochs):
             sampler.set_epoch(epoch)
-            total += steps_in(len(sampler), self.recipe.optim.accumulate)
+            batches = len(sampler)
+            if batches == 0:
+                raise BadRecipe(
+                    f"Epoch {epoch} has fewer batches than there are processes "
+                    f"({self.trainer.world_size}), so nothing would be learned. Lower "
+                    "optim.budget, use fewer devices, or raise data.share."
+                )
+            total += steps_in(batches, self.recipe.optim.accumulate)
         return total
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -127,6 +167,16 @@ class PackedData(LightningDataModule):
         """Count the batches of this epoch that were done before the checkpoint was written."""
         loop = self.trainer.fit_loop
         progress = loop.epoch_loop.batch_progress
-        if not loop.restarting or progress.is_last_batch:
+        done = int(progress.current.processed)
+        if not loop.restarting or progress.is_last_batch or done == 0:
             return 0
-        return int(progress.current.processed)
+        before, now = self.begun or {}, self._cut()
+        changed = [
+            f"{name} was {before[name]}" for name in now if before.get(name, now[name]) != now[name]
+        ]
+        if changed:
+            raise BadRecipe(
+                f"The run was cut off inside an epoch whose batches were others: "
+                f"{', '.join(changed)}. Go on with the same; between epochs it may change."
+            )
+        return done

@@ -19,6 +19,7 @@ from ase_crystalformer.training.config import EnergyLoss, Recipe, mixer_of
 from ase_crystalformer.training.denoising import DenoisingObjective
 from ase_crystalformer.training.energy_scale import keep_former_scale, move_to_scale
 from ase_crystalformer.training.fitting import (
+    check_labels,
     elements_seen,
     fit_references,
     fit_shifts,
@@ -123,6 +124,7 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
             "Name the same, or another model to start from; or start_encoder, to take over its "
             "encoder alone."
         )
+    _check_targets(model, recipe, packed, train)
     _grow(model, recipe)
     model = _with_mixer(model, recipe)
     check_rule(packed, model.encoder, f"the model {recipe.start!r}")
@@ -133,6 +135,21 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
     model.card = replace(model.card, name=recipe.name, elements=tuple(elements), uncertainty={})
     model.uncertainty = None  # It was calibrated for features that change now.
     return model.train()
+
+
+def _check_targets(
+    model: CrystalModel, recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]
+) -> None:
+    """Refuse what the targets of the model to start from cannot learn."""
+    for target in model.targets:
+        asked = recipe.kinds.get(target.name, target.kind)
+        if asked != target.kind:
+            raise BadRecipe(
+                f"start {recipe.start!r} learned {target.name!r} as {target.kind!r}, but kinds "
+                f"asks for {asked!r}. Leave it out of kinds, or name the model as start_encoder, "
+                "to take over its encoder alone."
+            )
+        check_labels(target, packed, train)
 
 
 def _of_scale(scale: str, packed: PackedCrystals, which: NDArray[np.int64]) -> NDArray[np.int64]:

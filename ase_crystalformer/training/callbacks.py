@@ -71,11 +71,17 @@ class FitEnergies(Callback):
 class Checkpoints(ModelCheckpoint):
     """Write ``last.ckpt`` every few minutes and when a run breaks, but never around an epoch's end.
 
-    Between the last step of an epoch and the next one the state is neither inside an epoch nor
-    between two, and the model may hold averaged weights: the next step writes it. Nor between the
-    batches of one step, whose gradients it does not hold; nor when one process of several breaks,
-    as the others would not come along.
+    Between the last step of an epoch and the start of the next one the state is neither inside an
+    epoch nor between two, and the model may hold averaged weights: the start writes it. Nor between
+    the batches of one step, whose gradients it does not hold; nor when one process of several
+    breaks, as the others would not come along.
     """
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the state between two epochs, if it is time: an epoch may be a single step."""
+        if trainer.global_step > 0:
+            _forget_batches(trainer)
+            super().on_train_batch_end(trainer, pl_module, None, None, 0)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
         """Write the state, if it is time."""
@@ -86,6 +92,19 @@ class Checkpoints(ModelCheckpoint):
         """Write the state of a run that breaks inside an epoch."""
         if _between_steps(trainer) and trainer.world_size == 1:
             super().on_exception(trainer, *args)
+
+
+def _forget_batches(trainer: Trainer) -> None:
+    """Count the batches of an epoch from zero, as Lightning does once its hooks are called.
+
+    Else a run that resumes here takes the epoch that begins for the one that is over.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    if not trainer.fit_loop.restarting:
+        loop.batch_progress.reset_on_run()
+        loop.scheduler_progress.reset_on_run()
+        loop.automatic_optimization.optim_progress.reset_on_run()
+        loop.val_loop.batch_progress.total.reset()
 
 
 def _between_steps(trainer: Trainer) -> bool:

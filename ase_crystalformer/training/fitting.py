@@ -37,11 +37,16 @@ def fit_targets(
     told = kinds or {}
     targets = [replace(TARGETS[name], kind=told.get(name, TARGETS[name].kind)) for name in names]
     for target in targets:
-        _check_labels(target, packed, train)
+        check_labels(target, packed, train)
     return [one.fitted(torch.from_numpy(packed.label(one.name)[train])) for one in targets]
 
 
-def _check_labels(target: Target, packed: PackedCrystals, train: Numbers) -> None:
+def check_labels(target: Target, packed: PackedCrystals, train: Numbers) -> None:
+    """Refuse labels that a target cannot learn.
+
+    Raises:
+        BadRecipe: There are none, or some that cannot be what they are said to be.
+    """
     if target.name not in packed.labels:
         raise BadRecipe(
             f"{packed.folder} was packed with the labels {', '.join(packed.labels)}; "
@@ -56,9 +61,9 @@ def _check_labels(target: Target, packed: PackedCrystals, train: Numbers) -> Non
     wrong = {
         "log10": labels <= 0,
         "gap": labels < 0,
-        "linear": np.isinf(labels),
+        "linear": np.zeros(labels.shape, dtype=bool),
         "chance": ~np.isnan(labels) & ~np.isin(labels, (0, 1)),
-    }[target.kind]
+    }[target.kind] | np.isinf(labels)
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         raise BadRecipe(

@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.config import Recipe, read_recipe
+from ase_crystalformer.training.record import changed_since
 from ase_crystalformer.training.run import fit
 
 #: Of a task of MatBench.
@@ -31,7 +33,8 @@ def train_folds(
         progress: Show a progress bar.
 
     Raises:
-        BadRecipe: The recipe is not valid, or its data have no folds.
+        BadRecipe: The recipe is not valid, its data have no folds, or a folder holds a run of
+            another recipe.
     """
     read = [read_recipe(recipe, overrides, row=row, fold=fold) for fold in range(FOLDS)]
     for one in read:
@@ -43,9 +46,20 @@ def train_folds(
 
 
 def is_done(folder: Path, recipe: Recipe) -> bool:
-    """Say whether a run has made all its epochs."""
+    """Say whether a run has made all its epochs.
+
+    Raises:
+        BadRecipe: The folder holds a run of another recipe; more epochs may be asked for.
+    """
     path = folder / "model.json"
     if not path.is_file():
         return False
     told = json.loads(path.read_text(encoding="utf-8"))
-    return bool(told["card"]["training"].get("epochs", 0) >= recipe.optim.epochs)
+    done = bool(told["card"]["training"].get("epochs", 0) >= recipe.optim.epochs)
+    changed = [name for name in changed_since(folder, recipe) if done or name != "optim"]
+    if changed:
+        raise BadRecipe(
+            f"{folder} holds a run with another {', '.join(changed)}; {folder}/recipe.json tells "
+            "which. Ask for the same, or train under another name: --set name='\"another\"'."
+        )
+    return done

@@ -26,7 +26,15 @@ import os
 #: Numbers of a process and of its machine, as torchrun, SLURM and Lightning set them.
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK")
 
+#: How many processes there are, as torchrun and srun tell.
+COUNTS = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
 
 def is_first() -> bool:
     """Whether this process is the first of its run; so is one that is alone."""
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
+
+
+def is_alone() -> bool:
+    """Whether nothing says that this process is one of several."""
+    return is_first() and all(os.environ.get(name, "1") == "1" for name in COUNTS)

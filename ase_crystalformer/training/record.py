@@ -5,7 +5,7 @@ import logging
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,13 +13,21 @@ from typing import Any
 
 import torch
 
-from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.training.commit import commit_of
 from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
 from ase_crystalformer.training.processes import is_first
 
 #: Where names and reasons of what was left out are.
 LEFT_OUT = "left_out.txt"
+
+#: What a run cannot change while it goes on: which crystals it learns, and what it is.
+SETTLED = frozenset(
+    ("data", "encoder", "kinds", "mixer", "model", "start", "start_encoder", "targets")
+)
+
+#: Entries of ``machine`` on which it depends what is learned.
+LEARNED_BY = ("devices", "nodes", "strategy", "precision", "matmul")
 
 #: What a result may depend on.
 PACKAGES = ("ase-crystalformer", "torch", "lightning", "e3nn", "numpy")
@@ -63,11 +71,39 @@ def checkpoint_of(folder: Path) -> Path:
 
 
 def changed_since(folder: Path, recipe: Recipe) -> list[str]:
-    """Name what a recipe learns otherwise than the run in a folder did so far."""
-    before = check_recipe(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
-    idle = ("machine", "published")
-    names = [entry.name for entry in fields(Recipe) if entry.name not in idle]
-    return [name for name in names if getattr(before, name) != getattr(recipe, name)]
+    """Name what a recipe learns otherwise than the run in a folder did so far.
+
+    Raises:
+        MissingData: The folder has no ``recipe.json``.
+    """
+    before, now = _compared(_recipe_in(folder)), _compared(recipe)
+    return [name for name in now if before[name] != now[name]]
+
+
+def fold_overrides(folder: Path) -> list[str]:
+    """Write the fold of a run, and its packed set, as ``--set`` takes them; none has none."""
+    if not (folder / "recipe.json").is_file():
+        return []
+    data = _recipe_in(folder).data
+    if data.fold is None:
+        return []
+    return [f"data.fold={data.fold}", f"data.packed={json.dumps(str(data.packed))}"]
+
+
+def _compared(recipe: Recipe) -> dict[str, Any]:
+    """Keep of a recipe what is learned, and by what."""
+    told = {entry.name: getattr(recipe, entry.name) for entry in fields(Recipe)}
+    del told["published"]
+    told["data"] = replace(recipe.data, packed=recipe.data.packed.resolve(), directory=None)
+    told["machine"] = [getattr(recipe.machine, name) for name in LEARNED_BY]
+    return told
+
+
+def _recipe_in(folder: Path) -> Recipe:
+    path = folder / "recipe.json"
+    if not path.is_file():
+        raise MissingData(f"{folder} is no run folder: {path} does not exist.")
+    return check_recipe(json.loads(path.read_text(encoding="utf-8")))
 
 
 def keep_metrics(folder: Path) -> None:

@@ -24,6 +24,7 @@ from ase_crystalformer.training.loggers import loggers_of
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.prepare import prepare
 from ase_crystalformer.training.record import (
+    SETTLED,
     changed_since,
     checkpoint_of,
     keep_metrics,
@@ -85,11 +86,15 @@ def fit(
         folder: Of the run.
         resume: Continue from ``checkpoints/last.ckpt``; the trajectory is that of an unbroken run.
             A finished run goes on from its averaged weights if the recipe asks for more epochs.
+            Data, targets and model must be those it began with.
         progress: Show a progress bar with errors in physical units.
         callbacks: Lightning's, besides those the recipe asks for.
 
     Returns:
         The model, its weights averaged as the recipe asks.
+
+    Raises:
+        BadRecipe: The recipe does not fit its data, or the run to continue.
     """
     folder = Path(folder)
     checkpoint = _checkpoint(recipe, folder) if resume else None
@@ -121,6 +126,12 @@ def _checkpoint(recipe: Recipe, folder: Path) -> Path:
     """Prepare to continue, and tell if the trajectory will not be that of an unbroken run."""
     checkpoint = checkpoint_of(folder)
     changed = changed_since(folder, recipe)
+    if settled := [name for name in changed if name in SETTLED]:
+        raise BadRecipe(
+            f"The run in {folder} began with another {', '.join(settled)}; {folder}/recipe.json "
+            "tells which. Go on with the same, for a fold by --set data.fold=N, or train under "
+            "another name."
+        )
     if changed:
         LOGGER.warning(
             "The run in %s began with another %s: it goes on, but not as if it had never stopped.",

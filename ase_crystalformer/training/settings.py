@@ -74,7 +74,10 @@ class Denoise:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Machine:
-    """Where and how the run is computed; none of it changes what is learned, but precision.
+    """Where and how the run is computed.
+
+    What is learned depends on ``devices``, ``nodes`` and ``strategy``, since the batches of all
+    processes make up one step, and on ``precision`` and ``matmul``; on nothing else here.
 
     Attributes:
         accelerator: Lightning's name: ``auto``, ``cpu``, ``gpu``.

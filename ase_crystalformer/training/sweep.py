@@ -15,14 +15,17 @@ structured Parzen estimators) and its median rule for cutting off.
 import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ase_crystalformer.errors import BadRecipe, CrystalformerError, MissingExtra
 from ase_crystalformer.training.config import Recipe, read_recipe
+from ase_crystalformer.training.processes import is_alone
 from ase_crystalformer.training.record import write_json
 from ase_crystalformer.training.run import fit
 
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 UNCUT_TRIALS, UNCUT_EPOCHS = 5, 2
 
 RANGE = {"low", "high", "log"}
+
+#: What ends a trial, and not the sweep.
+FAILURES = (CrystalformerError, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +69,9 @@ def sweep(
 ) -> Swept:
     """Train a recipe in many ways, and tell the best; a study that is there goes on.
 
+    Each trial is one process on one device: several would draw other trials, and train them
+    together.
+
     Args:
         recipe: File of the recipe.
         space: File of the space.
@@ -72,10 +81,16 @@ def sweep(
         progress: Show the progress bar of each run.
 
     Raises:
-        BadRecipe: A recipe is not valid, nor is the space; or no trial came to an end.
+        BadRecipe: A recipe is not valid, nor is the space; no trial came to an end; or this is one
+            of several processes.
         MissingExtra: Optuna is not installed.
     """
     optuna = _optuna()
+    if not is_alone():
+        raise BadRecipe(
+            "A sweep is one process: others would draw other trials. Call it without torchrun or "
+            "srun, and train what it finds on many devices."
+        )
     folder = Path(folder)
     choices = read_space(space)
     first = {
@@ -99,7 +114,7 @@ def sweep(
             return _run(read_recipe(recipe, [*overrides, *chosen]), trial, folder, progress)
 
         left = max(0, trials - _finished(study))
-        study.optimize(run, n_trials=left, catch=(CrystalformerError,))
+        study.optimize(run, n_trials=left, catch=FAILURES)
         return _told(study, folder)
     finally:
         optuna.logging.set_verbosity(level)
@@ -117,13 +132,22 @@ def read_space(path: str | Path) -> dict[str, Any]:
         raise BadRecipe(f"{path} cannot be read as a TOML space: {error}") from error
     for key, choice in told.items():
         values = isinstance(choice, list) and choice
-        limits = isinstance(choice, dict) and {"low", "high"} <= set(choice) <= RANGE
-        if not (values or limits):
+        if not (values or _is_range(choice)):
             raise BadRecipe(
                 f"{path}: {key} = {choice!r} is no choice. Give values, [64, 128], or a range, "
-                "{ low = 1e-4, high = 1e-2, log = true }; names of entries stand in quotes."
+                "{ low = 1e-4, high = 1e-2, log = true }, low not above high and above zero with "
+                "log; names of entries stand in quotes."
             )
     return told
+
+
+def _is_range(choice: Any) -> bool:
+    if not (isinstance(choice, dict) and {"low", "high"} <= set(choice) <= RANGE):
+        return False
+    low, high, log = choice["low"], choice["high"], choice.get("log", False)
+    if not all(type(end) in (int, float) and isfinite(end) for end in (low, high)):
+        return False
+    return isinstance(log, bool) and low <= high and (low > 0 or not log)
 
 
 class CutOff(Callback):
@@ -141,7 +165,9 @@ class CutOff(Callback):
 
 def _run(recipe: Recipe, trial: "Trial", folder: Path, progress: bool) -> float:
     own = folder / f"trial-{trial.number:03d}"
-    fit(recipe, own, progress=progress, callbacks=[CutOff(trial)])
+    machine = replace(recipe.machine, devices=1, nodes=1, strategy="auto")
+    alone = replace(recipe, machine=machine)
+    fit(alone, own, progress=progress, callbacks=[CutOff(trial)])
     losses = trial.study.trials[trial.number].intermediate_values
     if not losses:
         raise BadRecipe("A sweep needs a validation part to judge by; the data have none.")
