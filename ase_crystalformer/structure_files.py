@@ -13,6 +13,7 @@ from ase import Atoms
 from ase_crystalformer.errors import BadStructure, CrystalformerError
 from ase_crystalformer.structure_tables import Found, open_text, read_csv, read_json, read_parquet
 from ase_crystalformer.structures import as_crystal, to_atoms
+from ase_crystalformer.writing import is_partial
 
 IN_FOLDERS = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".traj", ".db", ".xsf")
 """Suffixes, gzip'd or not, of the files that are read where a folder is given."""
@@ -74,6 +75,7 @@ def _files_of(source: Path) -> Iterator[tuple[Path, str | None]]:
             yield source, f"The folder holds no structure file ({known}). Give a glob for others."
     else:
         matches = sorted(Path(source.anchor).glob(str(source.relative_to(source.anchor))))
+        matches = [match for match in matches if not is_partial(match)]
         yield from ((match, None) for match in matches if match.is_file())
         if not matches:
             yield source, "There is no such file, and no file matches it. Check the path."
@@ -81,6 +83,8 @@ def _files_of(source: Path) -> Iterator[tuple[Path, str | None]]:
 
 def _belongs(path: Path) -> bool:
     """Say whether a file found in a folder is meant to be a structure."""
+    if is_partial(path):
+        return False
     return _suffix(path) in IN_FOLDERS or path.name.startswith(("POSCAR", "CONTCAR"))
 
 

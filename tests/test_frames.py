@@ -111,6 +111,15 @@ def test_every_kind_of_file_is_read_and_a_broken_one_named(tmp_path, caplog):
         list(read_frames([tmp_path / "nothing"], group="own"))
 
 
+def test_what_was_never_written_to_its_end_is_passed_by(tmp_path):
+    write(tmp_path / "a.extxyz", labelled(0))
+    write(tmp_path / ".partial-a.extxyz", labelled(1))
+    assert files_of([tmp_path]) == files_of([f"{tmp_path}/*"]) == [tmp_path / "a.extxyz"]
+    with pytest.raises(MissingData, match="no folder or glob"):
+        files_of([f"{tmp_path}/.*"])
+    assert len(files_of([tmp_path / ".partial-a.extxyz"])) == 1
+
+
 def test_a_file_is_read_once(tmp_path):
     write(tmp_path / "a.extxyz", labelled(0))
     assert len(files_of([tmp_path, tmp_path / "a.extxyz", f"{tmp_path}/*"])) == 1

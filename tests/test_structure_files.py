@@ -178,6 +178,13 @@ def test_a_pattern_gives_what_matches(absolute, folder, rocksalt):
     assert names(f"{prefix}*.cif") == [f"{prefix}a.cif", f"{prefix}b.cif"]
 
 
+def test_what_was_never_written_to_its_end_is_passed_by(folder, rocksalt):
+    write(folder / "a.extxyz", rocksalt)
+    (folder / ".partial-a.extxyz").write_text("2\ncut off")
+    for source in (folder, folder / "*"):
+        assert [item.name for item in read_structures([source])] == [str(folder / "a.extxyz")]
+
+
 def test_a_file_named_twice_is_read_once(folder, rocksalt):
     write("a.cif", rocksalt)
     assert names("a.cif", "*.cif") == ["a.cif"]

@@ -9,6 +9,7 @@ import numpy as np
 from ase_crystalformer.data.crystals import LabelledCrystal, leave_out
 from ase_crystalformer.data.files import read_file
 from ase_crystalformer.errors import BadStructure, MissingData
+from ase_crystalformer.writing import is_partial
 
 #: What the frames are called as a source.
 SOURCE = "own"
@@ -59,6 +60,8 @@ def read_frames(sources: Iterable[str | Path], *, group: str) -> Iterator[Labell
 def files_of(sources: Iterable[str | Path]) -> list[Path]:
     """Name every file once, those of folders and globs in alphabetical order.
 
+    Files that were never written to their end are passed by.
+
     Raises:
         MissingData: A source stands for no file.
     """
@@ -71,7 +74,8 @@ def files_of(sources: Iterable[str | Path]) -> list[Path]:
             matches = sorted({path for name in patterns for path in source.rglob(name)})
         else:
             matches = sorted(Path(source.anchor).glob(str(source.relative_to(source.anchor))))
-        matches = [path for path in matches if path.is_file()]
+        if not source.is_file():
+            matches = [path for path in matches if path.is_file() and not is_partial(path)]
         if not matches:
             raise MissingData(
                 f"{source} is no file, and no folder or glob that holds one. Folders are searched "
