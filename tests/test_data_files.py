@@ -12,7 +12,7 @@ from ase.db import connect
 from ase.io import write
 from pymatgen.core import Lattice, Structure
 
-from ase_crystalformer.data.files import read_file
+from ase_crystalformer.data.files import read_file, rows_of
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.errors import BadStructure, MissingData
 
@@ -177,3 +177,42 @@ def test_a_file_that_is_not_json_is_refused(tmp_path):
     (tmp_path / "rows.json").write_text("{no")
     with pytest.raises(BadStructure, match="cannot be read"):
         list(read_file(tmp_path / "rows.json"))
+
+
+def test_what_a_database_keeps_beside_its_keys_comes_along(tmp_path, diamond):
+    with connect(tmp_path / "a.db") as database:
+        told = {"sid": "omat-7", "depth": 2.5, "path": [1, 2]}
+        database.write(diamond, data=told, key_value_pairs={"depth": 3.5})
+    (row,) = rows_of(tmp_path / "a.db")
+    assert row.values == {"id": 1, "sid": "omat-7", "depth": 3.5}
+
+
+def odd(kind, structure):
+    """Three rows of a kind; the second is none."""
+    if kind == "matpes":
+        rows = [{"matpes_id": name, "structure": structure, "stress": [0.0] * 6} for name in "abc"]
+        rows[1]["stress"] = [0.0] * 5
+        return rows
+    if kind == "mptrj":
+        frame = {"structure": structure, "corrected_total_energy": -1.0}
+        bad = {**frame, "force": [[0, 0], [0, 0, 0]]}
+        return {"mp-1": {"a": {**frame}, "b": bad}, "mp-2": {"c": frame}}
+    if kind == "no frame":
+        frame = {"structure": structure, "corrected_total_energy": -1.0}
+        return {"mp-1": {"a": frame}, "mp-2": {"b": 7}, "mp-3": {"c": frame}}
+    if kind == "no material":
+        return {"a": {"structure": structure}, "b": None, "c": {"structure": structure}}
+    if kind == "table":
+        cells = [[structure, 1.0], [structure], [structure, 1.0]]
+        return {"columns": ["structure", "gap"], "index": ["a", "b", "c"], "data": cells}
+    return [{"id": "a", "structure": structure}, 7, {"id": "c", "structure": structure}]
+
+
+KINDS = ["matpes", "mptrj", "no frame", "no material", "table", "a number"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_odd_row_is_named_and_the_others_go_on(kind, tmp_path, caesium, caplog):
+    (tmp_path / "rows.json").write_text(json.dumps(odd(kind, caesium.as_dict())))
+    assert [row.id for row in read_file(tmp_path / "rows.json")] == ["a", "c"]
+    assert f"Left out rows {'1' if kind == 'a number' else 'b'}: " in caplog.text

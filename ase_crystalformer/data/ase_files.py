@@ -1,4 +1,7 @@
-"""What ASE reads: extended XYZ, a frame at a time; databases, a row at a time; all else at once."""
+"""What ASE reads: extended XYZ a frame at a time, LMDB a row at a time; all else at once.
+
+Of other databases ASE itself fetches all rows before it gives the first.
+"""
 
 from collections.abc import Iterator, Mapping
 from io import StringIO
@@ -63,6 +66,8 @@ def xyz_texts(path: Path) -> Iterator[str]:
 def database_rows(path: Path) -> Iterator[Row]:
     """Read every row of an ASE database: SQLite, JSON, or the LMDB of fairchem.
 
+    Numbers and text of its ``data``, where fairchem keeps names, come along with its keys.
+
     Raises:
         MissingExtra: LMDB needs a package that is not installed.
     """
@@ -78,7 +83,8 @@ def database_rows(path: Path) -> Iterator[Row]:
         ) from error
     with database:
         for row in database.select():
-            yield of_atoms(row.toatoms(), {"id": row.id, **row.key_value_pairs})
+            told = {key: value for key, value in row.data.items() if np.isscalar(value)}
+            yield of_atoms(row.toatoms(), {"id": row.id, **told, **row.key_value_pairs})
 
 
 def of_atoms(atoms: Any, values: Mapping[str, Any] | None = None) -> Row:

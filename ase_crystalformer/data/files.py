@@ -2,7 +2,8 @@
 
 Extended XYZ and whatever else ASE reads, ASE databases, vasprun.xml, CIF, JSON of pymatgen,
 MatBench, JARVIS, MatPES or MPtrj, and tables with a column of structures. Every number that comes
-with a structure is a label. All but vasprun.xml and tables are read a row at a time.
+with a structure is a label. Extended XYZ, LMDB and JSON are read a row at a time; all else must fit
+into memory.
 """
 
 import re

@@ -1,11 +1,12 @@
 """JSON as the field publishes it: tables of MatBench, lists of JARVIS or MEGNet, MatPES, MPtrj.
 
-Each is read a row at a time.
+Each is read a row at a time. A row nobody understands says so when its structure is asked for.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import Float
@@ -70,13 +71,18 @@ def _is_named(told: Any) -> bool:
     return all(isinstance(row, Mapping) and structure_column(row) for row in rows)
 
 
-def _by_name(name: str, told: Mapping[str, Any], path: Path) -> Iterator[Row]:
+def _by_name(name: str, told: Any, path: Path) -> Iterator[Row]:
     """A row by its name, or the frames of a material by theirs."""
-    if structure_column(told):
-        yield _row({"id": name, **told}, path)
+    if not isinstance(told, Mapping) or structure_column(told):
+        yield _row(_named(told, id=name), path)
         return
     for frame, entry in told.items():
-        yield _row({"mp_id": name, "frame_id": frame, **entry}, path)
+        yield _row(_named(entry, mp_id=name, frame_id=frame), path)
+
+
+def _named(entry: Any, **names: str) -> dict[str, Any]:
+    """A row with its names; what is no row may be a structure."""
+    return {**names, **(entry if isinstance(entry, Mapping) else {"structure": entry})}
 
 
 def _table(path: Path) -> Iterator[Row]:
@@ -89,8 +95,16 @@ def _table(path: Path) -> Iterator[Row]:
                 stream.skip()
                 continue
             for number in stream.members():
-                row = dict(zip(names, stream.value(), strict=True))
-                yield of_row({"id": index[int(number)], **row}, path)
+                yield _of_cells(index[int(number)], names, stream.value(), path)
+
+
+def _of_cells(name: Any, names: list[str], cells: Any, path: Path) -> Row:
+    """A row of a table."""
+    try:
+        row = dict(zip(names, cells, strict=True))
+    except (TypeError, ValueError) as error:
+        return Row(structure=partial(_fail, error), values={"id": name})
+    return of_row({"id": name, **row}, path)
 
 
 def _heads(path: Path) -> tuple[list[str], list[Any]]:
@@ -108,8 +122,21 @@ def _heads(path: Path) -> tuple[list[str], list[Any]]:
     return heads["columns"], heads["index"]
 
 
-def _row(entry: Mapping[str, Any], path: Path) -> Row:
-    """A row, or a bare structure."""
+def _row(entry: Any, path: Path) -> Row:
+    """A row, or a bare structure; of a row that is neither, what tells its name."""
+    try:
+        return _understood(entry, path)
+    except Exception as error:  # whatever may stand where numbers should
+        values = entry.items() if isinstance(entry, Mapping) else ()
+        told = {key: value for key, value in values if np.isscalar(value)}
+        return Row(structure=partial(_fail, error), values=told)
+
+
+def _fail(error: Exception) -> NoReturn:
+    raise error
+
+
+def _understood(entry: Mapping[str, Any], path: Path) -> Row:
     if not structure_column(entry):
         return of_row({"structure": entry}, path)
     if "matpes_id" in entry:
