@@ -25,7 +25,7 @@ from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.writing import whole
 from benchmarks.timing import limited_threads, machine
-from benchmarks.transfer_features import Table, features, structure_of
+from benchmarks.transfer_features import Table, features, fingerprint, structure_of
 from benchmarks.transfer_regressors import REGRESSORS, chosen
 
 HERE = Path(__file__).parent
@@ -97,19 +97,25 @@ def run(
     sets: Iterable[str] = tuple(SETS),
     limit: int | None = None,
 ) -> None:
-    """Learn every fold from every set of features, unless it is done."""
+    """Learn every fold from every set of features, unless it is done with these rows and models."""
     rows = rows_of(task, data, limit=limit)
     structures = [structure_of(row) for row in rows]
     labels = np.array([row.labels[TASKS[task].label] for row in rows], dtype=float)
     folds = np.array([int(row.info["fold_test"]) for row in rows])
+    ids = [row.id for row in rows]
     for name in sets:
-        kinds = [features(kind, structures, out / task / "features") for kind in SETS[name]]
+        prints = [fingerprint(kind, ids) for kind in SETS[name]]
+        kinds = [
+            features(kind, structures, out / task / "features" / of)
+            for kind, of in zip(SETS[name], prints, strict=True)
+        ]
         table = np.hstack(kinds)
         for fold in range(FOLDS):
             done = read(out / task)
-            if str(fold) in done.get(name, {}):
+            if done.get(name, {}).get(str(fold), {}).get("of") == prints:
                 continue
-            done.setdefault(name, {})[str(fold)] = one_fold(table, labels, folds == fold)
+            found = one_fold(table, labels, folds == fold)
+            done.setdefault(name, {})[str(fold)] = found | {"of": prints}
             write(out / task, done)
 
 

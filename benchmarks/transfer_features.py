@@ -1,5 +1,6 @@
 """Features of crystals for the transfer benchmark, kept on disk so that none is computed twice."""
 
+import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ from ase_crystalformer import CrystalformerFeaturizer
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.encoders.base import AtomFeatures
 from ase_crystalformer.graph import CrystalGraph
+from ase_crystalformer.model_file import read_card
 from ase_crystalformer.neighbours import build
-from ase_crystalformer.pretrained import load_model
+from ase_crystalformer.pretrained import find_model, load_model
 from ase_crystalformer.structures import Crystal
 from ase_crystalformer.writing import whole
 
@@ -90,6 +92,20 @@ KINDS: dict[str, Callable[[Structures], Table]] = {
     "spread": spread,
     "potential": potential,
 }
+
+
+#: Bundled models that kinds of features come from.
+MODELS = {
+    "embedding": "default-properties",
+    "spread": "default-properties",
+    "potential": "default",
+}
+
+
+def fingerprint(kind: str, ids: Sequence[str]) -> str:
+    """Say of which rows features are, and of which weights: what is kept is good for no others."""
+    weights = read_card(find_model(MODELS[kind]))["sha256"] if kind in MODELS else ""
+    return hashlib.sha256("\n".join([weights, *ids]).encode()).hexdigest()[:16]
 
 
 def features(kind: str, structures: Structures, folder: Path) -> Table:

@@ -50,6 +50,16 @@ def test_features_are_computed_once_and_folds_learned_once(cheap, tmp_path, monk
     transfer.run(TASK, DATA, tmp_path, sets=["embedding", "Magpie"], limit=60)
     assert cheap == [25, 25, 10]
     assert transfer.read(tmp_path / TASK) == done
+    with pytest.raises(TypeError):  # other rows are learned anew
+        transfer.run(TASK, DATA, tmp_path, sets=["Magpie"], limit=55)
+
+
+def test_what_is_kept_is_of_these_rows_and_weights(monkeypatch):
+    first = {kind: transfer_features.fingerprint(kind, "ab") for kind in ("magpie", "embedding")}
+    assert first["magpie"] != transfer_features.fingerprint("magpie", "a")
+    monkeypatch.setattr(transfer_features, "read_card", lambda _: {"sha256": "another"})
+    assert first["magpie"] == transfer_features.fingerprint("magpie", "ab")
+    assert first["embedding"] != transfer_features.fingerprint("embedding", "ab")
 
 
 def test_labels_of_the_test_fold_choose_nothing(cheap, rng):
