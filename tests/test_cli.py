@@ -353,10 +353,10 @@ def training(monkeypatch, tmp_path):
 def test_train_passes_recipe_and_settings_on(folder, training):
     result = run("train", "mine.toml", "--set", "seed=1", "--set", "optim.epochs=3")
     assert result.stdout == f"{folder / 'runs' / 'mine'}\n"
-    assert training.call_args == call(Path("mine.toml"), ["seed=1", "optim.epochs=3"])
+    assert training.call_args == call(Path("mine.toml"), ["seed=1", "optim.epochs=3"], row=None)
     run("train", "mine.toml", "--resume", "elsewhere/mine")
-    resumed = call(Path("mine.toml"), ['name="mine"'], runs=Path("elsewhere"), resume=True)
-    assert training.call_args == resumed
+    resumed = {"row": None, "runs": Path("elsewhere"), "resume": True}
+    assert training.call_args == call(Path("mine.toml"), ['name="mine"'], **resumed)
 
 
 def test_a_recipe_that_is_not_valid_is_misuse(training):

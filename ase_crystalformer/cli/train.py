@@ -66,7 +66,6 @@ def train(
         other = "--folds" if folds else "--resume"
         raise typer.BadParameter(f"It trains nothing: drop {other}.", param_hint="--find-rate")
     try:
-        from ase_crystalformer.training.folds import train_folds
         from ase_crystalformer.training.run import train as train_recipe
     except ModuleNotFoundError as error:
         raise MissingExtra(
@@ -78,6 +77,8 @@ def train(
         _find_rate(recipe, overrides, row)
         return
     if folds:
+        from ase_crystalformer.training.folds import train_folds
+
         for run in train_folds(recipe, overrides, row=row):
             typer.echo(run)
         return
