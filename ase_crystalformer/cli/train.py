@@ -60,13 +60,9 @@ def train(
     the model, which every other verb takes by its path. A recipe of a published table has a row for
     each property; crystalformer table holds what comes out against the numbers published.
     """
-    if folds and resume is not None:
-        raise typer.BadParameter("Folds go on by themselves, drop it.", param_hint="--resume")
-    if find_rate and (folds or resume is not None):
-        other = "--folds" if folds else "--resume"
-        raise typer.BadParameter(f"It trains nothing: drop {other}.", param_hint="--find-rate")
+    _check_together(folds, find_rate, resume)
     try:
-        from ase_crystalformer.training.run import train as train_recipe
+        import ase_crystalformer.training.run  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
@@ -75,21 +71,33 @@ def train(
     overrides = list(overrides or ())
     if find_rate:
         _find_rate(recipe, overrides, row)
-        return
-    if folds:
+    elif folds:
         from ase_crystalformer.training.folds import train_folds
 
         for run in train_folds(recipe, overrides, row=row):
             typer.echo(run)
-        return
-    if resume is None:
-        run = train_recipe(recipe, overrides, row=row)
     else:
-        from ase_crystalformer.training.record import fold_overrides
+        typer.echo(_train(recipe, overrides, row, resume))
 
-        overrides = [*fold_overrides(resume), *overrides, f"name={json.dumps(resume.name)}"]
-        run = train_recipe(recipe, overrides, row=row, runs=resume.parent, resume=True)
-    typer.echo(run)
+
+def _check_together(folds: bool, find_rate: bool, resume: Path | None) -> None:
+    """Refuse options that contradict each other."""
+    if folds and resume is not None:
+        raise typer.BadParameter("Folds go on by themselves, drop it.", param_hint="--resume")
+    if find_rate and (folds or resume is not None):
+        other = "--folds" if folds else "--resume"
+        raise typer.BadParameter(f"It trains nothing: drop {other}.", param_hint="--find-rate")
+
+
+def _train(recipe: Path, overrides: list[str], row: str | None, resume: Path | None) -> Path:
+    """Begin a run, or go on with one on its fold."""
+    from ase_crystalformer.training.record import fold_overrides
+    from ase_crystalformer.training.run import train
+
+    if resume is None:
+        return train(recipe, overrides, row=row)
+    overrides = [*fold_overrides(resume), *overrides, f"name={json.dumps(resume.name)}"]
+    return train(recipe, overrides, row=row, runs=resume.parent, resume=True)
 
 
 def _find_rate(recipe: Path, overrides: list[str], row: str | None) -> None:
