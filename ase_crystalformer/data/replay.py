@@ -17,6 +17,7 @@ from ase_crystalformer.data.crystals import LabelledCrystal, Labels
 from ase_crystalformer.data.extxyz import Frame, read_extxyz, real_array
 from ase_crystalformer.data.holdout import split_by_name
 from ase_crystalformer.data.packed import REPLAY
+from ase_crystalformer.writing import whole
 
 FILE = "replay.extxyz.gz"
 
@@ -138,10 +139,9 @@ def _rarity(pool: list[LabelledCrystal]) -> np.ndarray:
 def write_replay(crystals: Iterable[LabelledCrystal], path: Path) -> None:
     """Write frames as gzip'd extended XYZ: lengths to 0.0001 Å, forces to 0.001 eV/Å."""
     text = "".join(_text(crystal) for crystal in crystals)
-    partial = path.with_name(path.name + ".partial")
-    # No name and no time inside: the same frames are the same file.
-    partial.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-    partial.replace(path)
+    with whole(path) as partial:
+        # No name and no time inside: the same frames are the same file.
+        partial.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
 
 def _text(crystal: LabelledCrystal) -> str:

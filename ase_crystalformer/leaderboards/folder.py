@@ -7,6 +7,7 @@ from typing import Any
 
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.config import Recipe, recipe_dict
+from ase_crystalformer.writing import whole
 
 AGAIN = '''\
 """Train what these results are of anew: python run.py, where the packed data of the recipes lie."""
@@ -73,6 +74,5 @@ def put_json(path: Path, content: Any) -> None:
 def put(path: Path, content: bytes) -> None:
     """Write a file; it appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_bytes(content)

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ase_crystalformer.data.crystals import leave_out
+from ase_crystalformer.writing import whole
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -98,7 +99,6 @@ def _repair(path: Path) -> set[str]:
         done.add(str(key_val_str_to_dict(lines[start + 1].strip())["id"]))
         start = end
     if start < len(lines):
-        kept = path.with_name(path.name + ".partial")
-        kept.write_text("".join(lines[:start]), encoding="utf-8")
-        kept.replace(path)
+        with whole(path) as kept:
+            kept.write_text("".join(lines[:start]), encoding="utf-8")
     return done

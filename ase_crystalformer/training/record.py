@@ -17,6 +17,7 @@ from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.training.commit import commit_of
 from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
 from ase_crystalformer.training.processes import is_first
+from ase_crystalformer.writing import whole
 
 #: Where names and reasons of what was left out are.
 LEFT_OUT = "left_out.txt"
@@ -162,6 +163,6 @@ def noted(folder: Path) -> Iterator[None]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write plain values; the file appears complete or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    with whole(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
