@@ -3,6 +3,7 @@
 import random
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,3 +142,33 @@ def crystals(
 ) -> list[Atoms]:
     """A batch that mixes sizes, elements and periodicities."""
     return [rocksalt, diamond, wurtzite, perovskite, slab, water]
+
+
+@pytest.fixture(scope="session")
+def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of two small models with random weights, named as the bundled ones."""
+    from command import save_small_models  # late: the package is not to be imported unchecked
+
+    folder = tmp_path_factory.mktemp("weights")
+    with torch.random.fork_rng(devices=[]):
+        save_small_models(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_weights: Path,
+    rocksalt: Atoms,
+    diamond: Atoms,
+    fcc: Atoms,
+    wurtzite: Atoms,
+) -> Path:
+    """Run the command here: four crystals, two files that cannot be computed."""
+    from command import write_structures
+
+    monkeypatch.setattr("ase_crystalformer.pretrained.WEIGHTS", small_weights)
+    monkeypatch.chdir(tmp_path)
+    write_structures(rocksalt, diamond, fcc, wurtzite)
+    return tmp_path
