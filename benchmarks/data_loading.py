@@ -17,7 +17,8 @@ import torch
 
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.loader import EdgeBudgetSampler, loader, work
-from ase_crystalformer.data.packed import PackedCrystals, pack
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import pack
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.config import EnergyLoss
 from ase_crystalformer.training.defaults import NETWORK

@@ -28,7 +28,8 @@ import torch
 
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.loader import EdgeBudgetSampler, work
-from ase_crystalformer.data.packed import PackedCrystals, pack
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import pack
 from ase_crystalformer.neighbours import Radius
 from ase_crystalformer.training.augment import orthogonal
 from ase_crystalformer.training.build import build_model, build_objective

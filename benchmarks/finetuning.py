@@ -24,7 +24,8 @@ from ase.io import write
 
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.holdout import split_by_block, split_by_name
-from ase_crystalformer.data.packed import PackedCrystals, pack
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import pack
 from ase_crystalformer.data.potential import RUNS, SEED
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.model import CrystalModel

@@ -20,7 +20,7 @@ def bundled_or_random(alias: str) -> CrystalModel:
     """Load a bundled model; its card's name says so if its weights are random.
 
     Args:
-        alias: ``"default"`` or ``"default-properties"``.
+        alias: ``"default"``, ``"accurate"`` or ``"default-properties"``.
     """
     try:
         return load_model(alias, device="cpu")

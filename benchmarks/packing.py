@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from ase_crystalformer.data.crystals import LabelledCrystal
-from ase_crystalformer.data.packed import PackedCrystals, pack
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import pack
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.neighbours import Radius
 from benchmarks.timing import machine

@@ -10,6 +10,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -66,14 +67,15 @@ def sevennet() -> Any:
         return SevenNetCalculator("7net-0", device="cpu")
 
 
-def ours() -> CrystalformerCalculator:
-    """Make the calculator of the bundled potential."""
-    return CrystalformerCalculator(bundled_or_random("default"), property_model=None, device="cpu")
+def ours(alias: str = "default") -> CrystalformerCalculator:
+    """Make the calculator of a bundled potential."""
+    return CrystalformerCalculator(bundled_or_random(alias), property_model=None, device="cpu")
 
 
 def contenders() -> dict[str, Callable[[], Any]]:
-    """Return factories: ours first, then the peers that are installed."""
-    return {"crystalformer": ours, **installed()}
+    """Return factories: ours first, the small one before the other, then the peers installed."""
+    accurate = partial(ours, "accurate")
+    return {"crystalformer": ours, "crystalformer, accurate": accurate, **installed()}
 
 
 def installed() -> dict[str, Callable[[], Any]]:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ase_crystalformer.data.crystals import LabelledCrystal
-from ase_crystalformer.data.packed import PackedCrystals, pack
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import pack
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.neighbours import Radius
 from ase_crystalformer.testing.crystals import diamond, perovskite, rattled, rocksalt, wurtzite

@@ -14,7 +14,8 @@ from small_runs import crystals_with_forces, packed_set, potential_recipe
 from typer.testing import CliRunner
 
 from ase_crystalformer.cli import app
-from ase_crystalformer.data.packed import PackedCrystals, pack
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import pack
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.errors import MissingData, NoForces
 from ase_crystalformer.model import CrystalModel

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ase_crystalformer.data.packed import IDS, PackedCrystals, pack, remove_packed
+from ase_crystalformer.data.packed import IDS, PackedCrystals
+from ase_crystalformer.data.packing import pack, remove_packed
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.errors import BadModelFile
 from ase_crystalformer.neighbours import Radius

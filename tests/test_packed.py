@@ -7,7 +7,8 @@ import pytest
 import torch
 from small_runs import RULE, crystals_with_forces, made_up, packed_set
 
-from ase_crystalformer.data.packed import PackedCrystals, pack
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import AT_ONCE, pack
 from ase_crystalformer.errors import BadModelFile
 from ase_crystalformer.graph import collate
 from ase_crystalformer.neighbours import build
@@ -70,6 +71,22 @@ def test_crystals_that_cannot_be_computed_are_left_out_by_name(tmp_path):
     told = pack(crystals, RULE, tmp_path / "set", labels=["energy"])
     assert [line.split(":")[0] for line in told] == ["made-up/1", "made-up/2"]
     assert PackedCrystals(tmp_path / "set").ids == ["made-up/0", "made-up/3"]
+
+
+def test_two_processes_write_what_one_does(tmp_path):
+    crystals = [
+        replace(crystal, id=f"{crystal.id}-{turn}")
+        for turn in range(2 * AT_ONCE)
+        for crystal in made_up(energy=float(turn))
+    ]
+    crystals[AT_ONCE] = replace(crystals[AT_ONCE], positions=0 * crystals[AT_ONCE].positions)
+    options = {"labels": ["energy"], "by_symmetry": True}
+    told = pack(iter(crystals), RULE, tmp_path / "one", **options)
+    assert pack(iter(crystals), RULE, tmp_path / "two", processes=2, **options) == told
+    assert len(told) == 1
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    for name in names:
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
 def test_an_interrupted_pack_leaves_the_old_set(tmp_path):

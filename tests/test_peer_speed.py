@@ -18,13 +18,15 @@ def test_it_runs_and_records_what_it_ran(tmp_path, capsys, monkeypatch):
     told = json.loads((tmp_path / "peer_speed.json").read_text())
     assert list(told) == ["memory", "single", "size", "batch", "relaxed"]
     batch = {row["way"]: row for row in told["batch"]["rows"]}
-    assert set(batch) == {"crystalformer, in batches", "crystalformer, one by one"}
+    ours = ("crystalformer, in batches", "crystalformer, one by one")
+    assert set(batch) == {*ours, "crystalformer, accurate, one by one"}
     [relaxed] = told["relaxed"]["rows"]
     assert relaxed["way"] == "crystalformer, relax (0 arrived)"  # three steps are too few
     assert all(row["wall_ms"] > 0 for one in told.values() for row in one["rows"])
     text = (tmp_path / "peer_speed.md").read_text()
     assert text.startswith("# Speed beside other potentials")
     assert "| Si 8 atoms | 1 | crystalformer |" in text
+    assert "| Si 8 atoms | 1 | crystalformer, accurate |" in text
     assert "pip install chgnet==0.4.2" in capsys.readouterr().err
 
 

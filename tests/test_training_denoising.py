@@ -16,7 +16,7 @@ from small_runs import (
     property_recipe,
 )
 
-from ase_crystalformer.data.packed import pack
+from ase_crystalformer.data.packing import pack
 from ase_crystalformer.errors import BadRecipe, NoForces
 from ase_crystalformer.heads import mean_over_atoms
 from ase_crystalformer.model import CrystalModel

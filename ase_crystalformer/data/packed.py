@@ -7,10 +7,7 @@ memory.
 """
 
 import json
-import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ase_crystalformer.data.crystals import LabelledCrystal, check
 from ase_crystalformer.data.ragged import ranges, starts
-from ase_crystalformer.errors import BadModelFile, BadStructure
+from ase_crystalformer.errors import BadModelFile
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.neighbours import Rule, build
-from ase_crystalformer.orbits import reduce
 
 #: Arrays of a packed set: name -> (type, shape of one entry). One entry per crystal, atom or edge.
 CRYSTAL_FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -57,137 +51,6 @@ IDS = "ids.jsonl"
 
 #: Source of the frames of an earlier training that are mixed into a later one.
 REPLAY = "replay"
-
-
-def pack(
-    crystals: Iterable[LabelledCrystal],
-    rule: Rule,
-    folder: str | Path,
-    *,
-    labels: Sequence[str],
-    by_symmetry: bool = False,
-    fold: int | None = None,
-) -> list[str]:
-    """Build every graph once and write the set; return a line for each crystal left out, and why.
-
-    Args:
-        crystals: Read one at a time; never all in memory.
-        rule: Which pairs are edges.
-        folder: Where to; replaced as a whole when all is written.
-        labels: Which scalar labels to keep; NaN where a crystal has none.
-        by_symmetry: Keep one atom per orbit (no forces then).
-        fold: The official fold that is its test part, if it was split by folds; remembered.
-
-    Raises:
-        BadModelFile: The folder holds something else, which would be lost.
-    """
-    folder = Path(folder)
-    check_replaceable(folder)
-    partial = _partial(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    kinds = {**CRYSTAL_FIELDS, **ATOM_FIELDS, **EDGE_FIELDS}
-    kinds |= {f"label.{name}": ("<f8", ()) for name in labels}
-    names: dict[str, dict[str, int]] = {"source": {}, "group": {}}
-    failures: list[str] = []
-    packed = 0
-    with ExitStack() as stack:
-        files = {name: stack.enter_context((partial / f"{name}.bin").open("wb")) for name in kinds}
-        ids = stack.enter_context((partial / IDS).open("w", encoding="utf-8"))
-        for crystal in crystals:
-            try:
-                rows = _rows(crystal, rule, labels, by_symmetry, names)
-            except BadStructure as error:
-                failures.append(f"{crystal.id}: {error}")
-                continue
-            packed += 1
-            ids.write(json.dumps(crystal.id) + "\n")
-            for name, value in rows.items():
-                files[name].write(np.ascontiguousarray(value, dtype=kinds[name][0]).tobytes())
-    meta = {
-        "rule": rule_dict(rule),
-        "by_symmetry": by_symmetry,
-        "fold": fold,
-        "crystals": packed,
-        "labels": list(labels),
-        "names": {key: list(values) for key, values in names.items()},
-        "fields": {name: [kind, list(shape)] for name, (kind, shape) in kinds.items()},
-    }
-    (partial / "meta.json").write_text(json.dumps(meta))
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
-    return failures
-
-
-def remove_packed(folder: Path) -> None:
-    """Remove a packed set, and nothing else that may bear its name.
-
-    Raises:
-        BadModelFile: The folder holds something, and no packed set.
-    """
-    check_replaceable(folder)
-    if folder.exists():
-        gone = _partial(folder)  # so that a kill leaves no half of a set
-        shutil.rmtree(gone, ignore_errors=True)
-        folder.rename(gone)
-        shutil.rmtree(gone)
-
-
-def check_replaceable(folder: Path) -> None:
-    """Refuse to let a packed set take the place of anything else.
-
-    Raises:
-        BadModelFile: The folder holds something, and no packed set; or it is a file.
-    """
-    if not folder.exists() or (folder / "meta.json").is_file():
-        return
-    if folder.is_file() or any(folder.iterdir()):
-        raise BadModelFile(
-            f"{folder} would be replaced, but is no packed set. Let the packed set go elsewhere."
-        )
-
-
-def _partial(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".partial")
-
-
-def rule_dict(rule: Rule) -> dict[str, Any]:
-    """Write a neighbour rule as plain values."""
-    return {"kind": type(rule).__name__, **asdict(rule)}
-
-
-def _rows(
-    crystal: LabelledCrystal,
-    rule: Rule,
-    labels: Sequence[str],
-    by_symmetry: bool,
-    names: dict[str, dict[str, int]],
-) -> dict[str, Any]:
-    """Everything the files hold of one crystal."""
-    graph = build(check(crystal), rule)
-    if by_symmetry:
-        graph = reduce(graph)
-    code = {key: names[key].setdefault(getattr(crystal, key), len(names[key])) for key in names}
-    missing = np.full((graph.atoms, 3), np.nan)
-    rows: dict[str, Any] = {
-        "cell": graph.cell[0],
-        "periodic": graph.periodic[0],
-        "atoms": graph.atoms,
-        "edges": graph.edges,
-        "split": -1 if crystal.split is None else SPLITS.index(crystal.split),
-        **code,
-        "stress": crystal.labels.get("stress", missing[:1].repeat(3, 0)),
-        "species": graph.species,
-        "positions": graph.positions,
-        "multiplicity": graph.multiplicity,
-        "degree": torch.bincount(graph.receiver, minlength=graph.atoms),
-        "forces": missing if by_symmetry else crystal.labels.get("forces", missing),
-        "sender": graph.sender,
-        "vector": graph.vector,
-        "image": graph.image,
-    }
-    return rows | {f"label.{name}": crystal.labels.get(name, np.nan) for name in labels}
 
 
 class PackedCrystals:

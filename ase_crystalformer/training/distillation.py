@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ase_crystalformer.data.packed import PackedCrystals, check_replaceable, remove_packed
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import check_replaceable, remove_packed
 from ase_crystalformer.data.perturbations import Perturbation, perturbed
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.model import CrystalModel

@@ -13,7 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ase_crystalformer.data.loader import Batch, EdgeBudgetSampler, loader, work
-from ase_crystalformer.data.packed import PackedCrystals, pack
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import pack
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.errors import MissingData
 from ase_crystalformer.heads import sum_over_atoms

@@ -9,7 +9,8 @@ import numpy as np
 
 from ase_crystalformer.card import Card
 from ase_crystalformer.data.frames import SOURCE
-from ase_crystalformer.data.packed import PackedCrystals, remove_packed
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import remove_packed
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model

@@ -8,7 +8,8 @@ from dataclasses import fields
 import torch
 
 from ase_crystalformer.data.crystals import LabelledCrystal
-from ase_crystalformer.data.packed import PackedCrystals, pack, rule_dict
+from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packing import pack, rule_dict
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.encoders.base import Encoder
 from ase_crystalformer.errors import BadRecipe, MissingData
@@ -43,6 +44,7 @@ def prepare(recipe: Recipe) -> PackedCrystals:
             labels=labels,
             by_symmetry=symmetric,
             fold=recipe.data.fold,
+            processes=max(recipe.machine.workers, 1),
         )
         for line in left_out:
             LOGGER.warning("Left out %s", line)

@@ -88,7 +88,7 @@ class Machine:
         matmul: Precision of products of float32 matrices, torch's name: ``high`` lets GPUs use
             TF32. Only while the run lasts.
         threads: CPU threads of torch; None leaves it alone.
-        workers: Processes that load data.
+        workers: Processes that load data, and pack it before; 0 for none but the run itself.
         loggers: Where errors are written: ``csv``, ``tensorboard``, ``wandb``. None is ``csv``, and
             ``tensorboard`` where it is installed.
         checkpoint_minutes: How often the state is written.
