@@ -88,7 +88,7 @@ def crystal_of(
     """
     with catch_warnings():
         simplefilter("ignore")  # about the dialect of a file
-        crystal = as_crystal(row.structure())
+        crystal = as_crystal(_structure(row))
     return LabelledCrystal(
         species=crystal.species,
         positions=crystal.positions,
@@ -101,6 +101,12 @@ def crystal_of(
         group=group,
         info={key: str(value) for key, value in values.items() if np.ndim(value) == 0},
     )
+
+
+def _structure(row: Row) -> Any:
+    """Read the structure of a row, also where the row names its file."""
+    found = row.structure()
+    return next(rows_of(found)).structure() if isinstance(found, Path) else found
 
 
 def _split(told: Any) -> Split | None:

@@ -18,7 +18,12 @@ STRUCTURE_COLUMNS = ("structure", "atoms", "cif", "file")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A structure yet to be read, and what comes with it."""
+    """A structure yet to be read, and what comes with it.
+
+    Attributes:
+        structure: Reads it; or tells the path of the file whose first structure it is.
+        values: Everything else of the row, by name.
+    """
 
     structure: Callable[[], Any]
     values: Mapping[str, Any]
@@ -67,9 +72,7 @@ def of_row(row: Mapping[str, Any], path: Path) -> Row:
 def _decode(column: str, value: Any, folder: Path) -> Any:
     """Make a structure of what a column of structures holds."""
     if column == "file":
-        from ase_crystalformer.data.files import rows_of
-
-        return next(rows_of(folder / value)).structure()
+        return folder / value
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         return from_cif(value)
     return _from_dict(json.loads(value) if isinstance(value, str) else value)
