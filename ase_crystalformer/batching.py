@@ -48,6 +48,9 @@ def in_batches(
         except CrystalformerError as error:
             yield number, error
             continue
+        except MemoryError:
+            yield number, OutOfMemory("Its edges do not fit the memory. Use a smaller cell.")
+            continue
         if waiting and spent + work(graph) > budget_of(device):
             yield from _halving(waiting, compute)
             waiting, spent = [], 0
@@ -64,7 +67,7 @@ def _halving(
     numbers = [number for number, _ in batch]
     try:
         results = compute(collate([graph for _, graph in batch]))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         results = None
@@ -85,6 +88,8 @@ def _halving(
         yield from _halving(batch[middle:], compute)
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch failed for want of memory, on any device."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+def out_of_memory(error: Exception) -> bool:
+    """Whether NumPy or PyTorch failed for want of memory, on any device and system."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(text in str(error) for text in ("not enough memory", "can't allocate memory"))

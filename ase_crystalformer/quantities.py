@@ -82,8 +82,9 @@ def _finite(values: Quantities) -> Quantities | CrystalformerError:
         total = value.sum() if isinstance(value, ndarray) else value
         if not isfinite(total):
             return BadStructure(
-                f"The model gives {name} = {value}. The structure is far from anything it knows; "
-                "check distances between atoms and the cell."
+                f"The model gives {name} = {value}, with dispersion where that was asked for. The "
+                "structure is far from anything it knows; check distances between atoms and the "
+                "cell."
             )
     return values
 

@@ -1,6 +1,7 @@
 """Structures from whatever users have: files, folders, globs, databases, tables; one by one."""
 
 import io
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -34,7 +35,9 @@ class NamedStructure(NamedTuple):
     error: str | None
 
 
-def read_structures(sources: Iterable[str | Path]) -> Iterator[NamedStructure]:
+def read_structures(
+    sources: Iterable[str | Path], *, made: Iterable[Path] = ()
+) -> Iterator[NamedStructure]:
     """Read structures one after the other; what cannot be read is told, and the others go on.
 
     Args:
@@ -42,23 +45,34 @@ def read_structures(sources: Iterable[str | Path]) -> Iterator[NamedStructure]:
             ASE reads, gzip'd or not; a JSON file of pymatgen, JARVIS or ASE structures; a CSV, JSON
             or parquet table with a column of structures (see ``structure_tables``); a folder, read
             at every depth; a glob pattern.
+        made: Files and folders that hold results: left out of folders and patterns.
 
     Yields:
         In the order of the sources; files of a folder or a pattern in alphabetical order.
     """
     seen: dict[str, int] = {}
-    for path, problem in expand(sources):
-        found = [NamedStructure(str(path), None, problem)] if problem else _read_file(path)
+    for path, problem in expand(sources, made=made):
+        found = [NamedStructure(_text(path), None, problem)] if problem else _read_file(path)
         for item in found:
             seen[item.name] = repeats = seen.get(item.name, 0) + 1
             yield item if repeats == 1 else item._replace(name=f"{item.name}~{repeats}")
 
 
-def expand(sources: Iterable[str | Path]) -> Iterator[tuple[Path, str | None]]:
-    """Name every file of files, folders and patterns once, or say why there is none."""
+def expand(
+    sources: Iterable[str | Path], *, made: Iterable[Path] = ()
+) -> Iterator[tuple[Path, str | None]]:
+    """Name every file of files, folders and patterns once, or say why there is none.
+
+    Args:
+        sources: As of ``read_structures``.
+        made: Files and folders that hold results: left out of folders and patterns.
+    """
     done: set[Path] = set()
+    own = [path.resolve() for path in made]
     for source in sources:
         for path, problem in _files_of(Path(source)):
+            if path != Path(source) and any(path.resolve().is_relative_to(one) for one in own):
+                continue
             if path not in done:
                 done.add(path)
                 yield path, problem
@@ -75,8 +89,8 @@ def _files_of(source: Path) -> Iterator[tuple[Path, str | None]]:
             yield source, f"The folder holds no structure file ({known}). Give a glob for others."
     else:
         matches = sorted(Path(source.anchor).glob(str(source.relative_to(source.anchor))))
-        matches = [match for match in matches if not is_partial(match)]
-        yield from ((match, None) for match in matches if match.is_file())
+        matches = [match for match in matches if match.is_file() and not is_partial(match)]
+        yield from ((match, None) for match in matches)
         if not matches:
             yield source, "There is no such file, and no file matches it. Check the path."
 
@@ -100,13 +114,18 @@ def _read_file(path: Path) -> Iterator[NamedStructure]:
     found = _until_failure(reader(path))
     first, second = next(found, None), next(found, None)
     if first is None:
-        yield NamedStructure(str(path), None, "The file holds no structure.")
+        yield NamedStructure(_text(path), None, "The file holds no structure.")
     elif second is None and first[0] is None:
-        yield _parsed(str(path), first[1])
+        yield _parsed(_text(path), first[1])
     else:
         start = [item for item in (first, second) if item is not None]
         for number, (label, parse) in enumerate(chain(start, found)):
-            yield _parsed(f"{path}#{number if label is None else label}", parse)
+            yield _parsed(f"{_text(path)}#{number if label is None else label}", parse)
+
+
+def _text(path: Path) -> str:
+    """Write a path so that every file of results can hold it, whatever bytes it is made of."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _until_failure(found: Iterator[Found]) -> Iterator[Found]:
@@ -171,7 +190,7 @@ def _read_with_ase(path: Path) -> Iterator[Found]:
     """Let ASE guess the format and read frame by frame."""
     from ase.io import iread
 
-    for atoms in iread(path, index=":"):
+    for atoms in iread(path, index=":", do_not_split_by_at_sign=True):
         yield None, partial(_same, atoms)
 
 
@@ -194,7 +213,7 @@ def _read_cif(path: Path) -> Iterator[Found]:
 def _read_poscar(path: Path) -> Iterator[Found]:
     from ase.io import read
 
-    yield None, partial(read, path, format="vasp")
+    yield None, partial(read, path, format="vasp", do_not_split_by_at_sign=True)
 
 
 def _read_xyz(path: Path) -> Iterator[Found]:

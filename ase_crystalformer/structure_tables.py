@@ -97,7 +97,10 @@ def _rows(rows: Iterable[dict[str, Any]], path: Path) -> Iterator[Found]:
 
 
 def _from_cell(cell: Any, folder: Path) -> Any:
-    """Read a structure given as a dictionary, JSON, a CIF, a POSCAR, or a path from the table."""
+    """Read a structure given as a dictionary, JSON, a CIF, a POSCAR, or a path from the table.
+
+    Of a file that holds many it is the first.
+    """
     from ase.io import read
 
     if isinstance(cell, dict):
@@ -110,7 +113,7 @@ def _from_cell(cell: Any, folder: Path) -> Any:
         return read(io.BytesIO(cell.encode()), format="cif")
     if "\n" in cell:
         return read(io.StringIO(cell), format="vasp")
-    return read(folder / cell)
+    return read(folder / cell, index=0, do_not_split_by_at_sign=True)
 
 
 def _is_structure(told: Any) -> bool:

@@ -80,3 +80,28 @@ def test_other_failures_are_not_hidden(structures):
 
     with pytest.raises(RuntimeError, match="shapes"):
         dict(in_batches(structures, draw, compute, CPU))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), MemoryError()],
+)
+def test_a_processor_without_memory_is_known(structures, error):
+    def compute(graph):
+        if graph.atoms > 2:
+            raise error
+        return counted(graph)
+
+    found = dict(in_batches(structures, draw, compute, CPU))
+    assert [number for number, one in found.items() if isinstance(one, OutOfMemory)] == [0, 4]
+
+
+def test_edges_that_do_not_fit_fail_alone(structures):
+    def drawn(atoms):
+        if len(atoms) == 4:
+            raise MemoryError
+        return draw(atoms)
+
+    found = dict(in_batches(structures, drawn, counted, CPU))
+    assert isinstance(found.pop(4), OutOfMemory)
+    assert len(found) == 5

@@ -9,9 +9,10 @@ from ase.io import read
 from command import GOOD, NAMES, printed, rows, run
 from typer.testing import CliRunner
 
-from ase_crystalformer.cli import app, featurize, predict
+from ase_crystalformer.cli import app, featurize, predict, relax
 from ase_crystalformer.featurizer import CrystalformerFeaturizer
 from ase_crystalformer.prediction import predict as predict_table
+from ase_crystalformer.relaxation.relaxed import Relaxed
 
 PROPERTIES = ["band_gap (eV)", "bulk_modulus (GPa)"]
 COLUMNS = ["name", "formula", *PROPERTIES, "error"]
@@ -155,6 +156,32 @@ def test_a_relaxation_that_fails_has_a_row_and_no_structure(folder):
     assert table["error"].isna().tolist() == [False, False, True]
     assert [frame.info["name"] for frame in read("relaxed.extxyz", ":")] == ["POSCAR"]
     assert "2 of 3 structures failed." in result.stderr
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_summaries_have_the_same_columns_whatever_failed(calibrated, rocksalt):
+    told = {"converged": True, "steps": 1, "energy": -1.0, "fmax": 0.0}
+    if calibrated:
+        told |= {"energy_uncertainty": 0.1, "novelty": np.array([0.2, 0.3])}
+    done, failed = Relaxed(atoms=rocksalt, **told), Relaxed(atoms=None, error="too close")
+    one, other, all_failed = (
+        relax._summary(found, calibrated)
+        for found in ([done, failed], [failed, done], [failed, failed])
+    )
+    assert list(one) == list(other) == list(all_failed)
+    assert ("novelty" in one) == calibrated
+    if calibrated:
+        assert one["novelty"].tolist() == pytest.approx([0.3, np.nan], nan_ok=True)
+        assert (all_failed.dtypes["novelty"], one.dtypes["novelty"]) == ("float64", "float64")
+
+
+def test_what_was_relaxed_into_a_folder_is_not_relaxed_again(folder):
+    ways = ["--trajectories", "ways", "--steps", "1"]
+    first = printed(run("relax", ".", *ways, code=1), folder)
+    (folder / "printed.csv").unlink()
+    again = printed(run("relax", ".", *ways, code=1), folder)
+    assert again["name"].tolist() == first["name"].tolist()
+    assert len(list((folder / "ways").glob("*.traj"))) == 4
 
 
 def test_properties_have_no_forces_to_relax(folder):

@@ -1,6 +1,7 @@
 """A packed set gives back the graphs and labels that went in."""
 
 from dataclasses import replace
+from threading import current_thread, main_thread
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from small_runs import RULE, crystals_with_forces, made_up, packed_set
 
 from ase_crystalformer.data.packed import PackedCrystals
-from ase_crystalformer.data.packing import AT_ONCE, pack
+from ase_crystalformer.data.packing import AT_ONCE, TURNS, pack
 from ase_crystalformer.errors import BadModelFile
 from ase_crystalformer.graph import collate
 from ase_crystalformer.neighbours import build
@@ -74,15 +75,25 @@ def test_crystals_that_cannot_be_computed_are_left_out_by_name(tmp_path):
 
 
 def test_two_processes_write_what_one_does(tmp_path):
+    window = 2 * AT_ONCE * TURNS
     crystals = [
         replace(crystal, id=f"{crystal.id}-{turn}")
-        for turn in range(2 * AT_ONCE)
+        for turn in range(window)
         for crystal in made_up(energy=float(turn))
     ]
     crystals[AT_ONCE] = replace(crystals[AT_ONCE], positions=0 * crystals[AT_ONCE].positions)
     options = {"labels": ["energy"], "by_symmetry": True}
     told = pack(iter(crystals), RULE, tmp_path / "one", **options)
-    assert pack(iter(crystals), RULE, tmp_path / "two", processes=2, **options) == told
+
+    def watched():
+        for number, crystal in enumerate(crystals):
+            yield crystal
+            assert current_thread() is main_thread()  # SQLite is read by one thread alone
+            if number == 3 * window:
+                written = tmp_path / "two.partial" / "vector.bin"
+                assert written.stat().st_size > 0  # while others are still to be read
+
+    assert pack(watched(), RULE, tmp_path / "two", processes=2, **options) == told
     assert len(told) == 1
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     for name in names:

@@ -152,9 +152,20 @@ def test_a_crystal_that_fails_is_named_and_the_others_done(run, alloys, tmp_path
     assert len(pd.read_csv(tmp_path / "out" / "table.csv")) == 4
 
 
-def test_elements_that_are_missing_are_named(run, alloys, tmp_path):
-    with pytest.raises(SystemExit, match="no pure Cu"):
-        run(tmp_path / "cuau.cif", tmp_path / "au.cif", "--calculator", "emt", "--uncorrected")
+def test_elements_that_are_missing_are_named_and_the_rest_is_done(run, alloys, tmp_path, capsys):
+    names = ("cu", "au", "cuau", "nicu")
+    write(tmp_path / "nicu.cif", bulk("NiCu", "cesiumchloride", a=2.9))
+    with pytest.raises(SystemExit, match="1"):
+        run(*(tmp_path / f"{name}.cif" for name in names), "--calculator", "emt", "--uncorrected")
+    assert "nicu: " in (told := capsys.readouterr().err)
+    assert "no pure Ni" in told
+    assert set(pd.read_csv(tmp_path / "out" / "table.csv")["name"]) == {"cu", "au", "cuau"}
+    assert len(json.loads((tmp_path / "out" / "entries.json").read_text())) == 4
+
+
+def test_no_pure_phase_at_all_is_told(run, alloys, tmp_path):
+    with pytest.raises(SystemExit, match="no structure has a pure phase"):
+        run(tmp_path / "cuau.cif", "--calculator", "emt", "--uncorrected")
 
 
 def test_help_has_an_example(run, capsys):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from ase import Atoms
+from ase.io.jsonio import encode
 from candidates import write_candidates, write_models
 from distributed.utils import get_ip
 from killed_screening import SETTINGS
@@ -16,7 +18,7 @@ from ase_crystalformer.screening import cluster, screen
 from ase_crystalformer.screening.cluster import make_cluster, read_cluster, workers
 from ase_crystalformer.screening.settings import Settings
 from ase_crystalformer.screening.store import Result
-from ase_crystalformer.screening.work import Order
+from ase_crystalformer.screening.work import WORK, Order
 
 FOLDER = Path(__file__).parent
 ORDER = Order("relax", Settings())
@@ -90,6 +92,18 @@ def test_what_kills_its_workers_fails_alone(described, monkeypatch):
         number: one.told["reason"] for number, one in found.items() if one.outcome != "passed"
     }
     assert failed == {7: "MemoryError: too large"}
+
+
+def test_errors_without_end_stop_the_run_and_fail_nobody(described, monkeypatch):
+    def broken(order, stream):
+        yield from (stop for stop in stream if 1 / 0)
+
+    monkeypatch.setitem(WORK, "relax", broken)
+    landed = []
+    structures = [(number, encode(Atoms("Na"))) for number in range(40)]
+    with workers(cluster=described) as reached, pytest.raises(ZeroDivisionError):
+        landed.extend(reached.carry_out(ORDER, iter(structures)))
+    assert landed == []
 
 
 def test_an_order_that_cannot_be_carried_out_stops_the_run(described, monkeypatch):

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.io import write
 from ase.io.jsonio import decode, encode
+from candidates import write_models
 from pymatgen.core import Composition
 
 from ase_crystalformer.errors import BadStructure
+from ase_crystalformer.screening import screen
 from ase_crystalformer.screening.duplicates import find_duplicates, fingerprint
 from ase_crystalformer.screening.intake import Intake, is_balanced, refuse_close
 from ase_crystalformer.screening.settings import Settings
@@ -137,3 +140,12 @@ def test_other_crystals_of_the_same_formula_stay(rocksalt, diamond):
     swapped = rocksalt.copy()
     swapped.symbols = "KCl"
     assert same(rocksalt, swapped, diamond) == []
+
+
+def test_a_screening_among_its_candidates_goes_on(tmp_path, rocksalt):
+    write(tmp_path / "salt.db", rocksalt)
+    options = {**write_models(tmp_path), "steps": 1, "top": 0, "progress": False}
+    for _ in range(2):
+        found = screen(tmp_path, tmp_path / "out", **options)
+        assert found.selected["name"].tolist() == [f"{tmp_path / 'salt.db'}#1"]
+        assert found.failures == []

@@ -110,6 +110,21 @@ def test_a_screening_takes_tables_entries_and_structures(tmp_path, known, rocksa
     assert settings["energy_scale"] == "mp"
 
 
+def test_what_fails_under_one_hull_is_no_failure_under_another(tmp_path, known, rocksalt):
+    write(tmp_path / "salt.extxyz", rocksalt)
+    write_entries(tmp_path / "whole.json", known)
+    write_entries(tmp_path / "part.json", [one for one in known if one.name != "Na"])
+    options = {**write_models(tmp_path), "steps": 1, "top": 0, "progress": False}
+    failures = [
+        screen(
+            tmp_path / "salt.extxyz", tmp_path / "out", **options, hull=tmp_path / f"{name}.json"
+        ).failures
+        for name in ("part", "whole", "part")
+    ]
+    assert [len(one) for one in failures] == [1, 0, 1]
+    assert failures[0] == failures[2]
+
+
 def test_alloys_hold_a_hull_up_whatever_candidates_must_be(tmp_path, rocksalt):
     """Charges of NaCl2 cannot balance; as a known phase it stays."""
     models = write_models(tmp_path)

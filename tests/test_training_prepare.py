@@ -1,14 +1,18 @@
 """Packing the data of a recipe: every crystal in its part."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from small_runs import MODEL, SAMPLES
 
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.data.readers import load
 from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.training import prepare as module
 from ase_crystalformer.training.config import check_recipe
 from ase_crystalformer.training.prepare import prepare
 
@@ -70,3 +74,16 @@ def test_an_encoder_that_needs_every_atom_refuses_a_set_by_symmetry(tmp_path):
     model = {"cutoff": MODEL["cutoff"], "width": 16}
     with pytest.raises(BadRecipe, match="one atom of each orbit"):
         packed(tmp_path, "matbench_perovskites", targets=target, encoder="ecomformer", model=model)
+
+
+def test_a_set_that_another_run_packs_is_waited_for(tmp_path, monkeypatch):
+    made = packed(tmp_path, "monbtaw", energy={})
+    made.folder.rename(tmp_path / "theirs")
+    monkeypatch.setattr(module, "pack", Mock(side_effect=AssertionError("packed twice")))
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(tmp_path / ".set.lock"):
+            other = pool.submit(packed, tmp_path, "monbtaw", energy={})
+            with pytest.raises(TimeoutError):
+                other.result(timeout=0.5)
+            (tmp_path / "theirs").rename(made.folder)
+        assert len(other.result(timeout=60)) == len(made)

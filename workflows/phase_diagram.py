@@ -134,6 +134,25 @@ def judge_all(crystals: list[Atoms], calculator: Any, given: argparse.Namespace)
     return judged
 
 
+def make_hull(
+    judged: list[Judged], known: list[Any], given: argparse.Namespace
+) -> tuple[list[Judged], ConvexHull]:
+    """Make the hull of what has a pure phase of each of its elements; name what is left out."""
+    entries = [one.entry for one in judged]
+    hull, placed = ConvexHull([*known, *entries], known_phases=given.known_phases), []
+    for one in judged:
+        try:
+            hull.above(one.entry)
+        except CrystalformerError as error:
+            print(f"{one.entry.entry_id}: {error}", file=sys.stderr)
+        else:
+            placed.append(one)
+    if not placed:
+        raise SystemExit("Error: no structure has a pure phase of each of its elements.")
+    entries = [one.entry for one in placed]
+    return placed, ConvexHull([*known, *entries], known_phases=given.known_phases)
+
+
 def tabulate(judged: list[Judged], hull: ConvexHull, reference: ConvexHull | None) -> pd.DataFrame:
     """Set formation energy, energy above the hull and decomposition beside those of DFT."""
     rows = []
@@ -218,16 +237,17 @@ def run(given: argparse.Namespace) -> None:
     judged = judge_all(crystals, calculator, given)
     if not judged:
         raise SystemExit("Error: none of the structures could be computed.")
+    with whole(given.out / "entries.json") as entries:
+        dumpfn([one.entry for one in judged], entries)
     known = read_references(given.references, corrected=not given.uncorrected)
-    hull = ConvexHull([*known, *(one.entry for one in judged)], known_phases=given.known_phases)
+    judged, hull = make_hull(judged, known, given)
     reference = None
     if all(one.reference for one in judged):
         theirs = [one.reference for one in judged]
         reference = ConvexHull([*known, *theirs], known_phases=given.known_phases)
     table = tabulate(judged, hull, reference)
-    with whole(given.out / "table.csv") as rows, whole(given.out / "entries.json") as entries:
+    with whole(given.out / "table.csv") as rows:
         table.to_csv(rows, index=False)
-        dumpfn([one.entry for one in judged], entries)
     elements = sorted({one.symbol for entry in hull.entries for one in entry.elements})
     titles = {given.calculator: hull} | ({"DFT": reference} if reference else {})
     draw(titles, elements, given.out / "hull.png")

@@ -91,7 +91,7 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
     amounts = Perturbation(frames=frames, rattle=rattle, strain=strain, squeeze=squeeze, seed=seed)
     sys.path.append(str(Path.cwd()))  # a factory may lie here
     calculator = candidate(teacher).calculator
-    job = Job(structures)
+    job = Job(structures, made=[out])
     found = teach(
         _read(job),
         calculator,

@@ -45,7 +45,7 @@ def featurize(
 
     featurizer = CrystalformerFeaturizer(model, device=device)
     columns = [*featurizer.feature_labels(), "error"]
-    job = Job(structures)
+    job = Job(structures, made=[out])
     with results(out, TABLES) as write:
         for found in job.chunks(AT_ONCE):
             features = featurizer.featurize_many(

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -67,11 +68,15 @@ class Job:
 
     Args:
         sources: As of ``read_structures``.
+        made: Files and folders the results go to; they are no sources.
         bar: Show how many are done, on a terminal.
     """
 
-    def __init__(self, sources: list[str], *, bar: bool = True) -> None:
+    def __init__(
+        self, sources: list[str], *, made: Iterable[Path | None] = (), bar: bool = True
+    ) -> None:
         self.sources = sources
+        self.made = [path for path in made if path is not None]
         self.hidden = None if bar else True
         self.done = 0
         self.failed = 0
@@ -80,7 +85,7 @@ class Job:
     def chunks(self, size: int) -> Iterator[list[NamedStructure]]:
         """Read structures a few at a time; each list counts as done when the next is asked for."""
         with tqdm(unit=" structures", disable=self.hidden, file=sys.stderr) as bar:
-            for found in in_chunks(read_structures(self.sources), size):
+            for found in in_chunks(read_structures(self.sources, made=self.made), size):
                 yield found
                 bar.update(len(found))
 

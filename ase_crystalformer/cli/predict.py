@@ -54,7 +54,7 @@ def predict(
     from ase_crystalformer.pretrained import load_model
 
     chosen = load_model(model, device=device)
-    job = Job(structures)
+    job = Job(structures, made=[out])
     with results(out, TABLES_AND_STRUCTURES) as write:
         for found in job.chunks(AT_ONCE):
             atoms = [item.atoms for item in found]

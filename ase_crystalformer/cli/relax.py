@@ -113,7 +113,10 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
 
     relax_cell = _freedom(fixed_cell, cell)
     potential = load_model(model, device=device)
-    job = Job(structures, bar=False)  # each call of the library has its own, which moves more often
+    calibrated = potential.uncertainty is not None
+    made = [out, *([trajectories] if trajectories else [])]
+    # Each call of the library has a bar of its own, which moves more often.
+    job = Job(structures, made=made, bar=False)
     restless = 0
     with results(out, STRUCTURES) as write, results(None, ()) as summarise:
         for found in job.chunks(AT_ONCE):
@@ -130,7 +133,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
                 trajectory=trajectories and _paths(trajectories, found),
                 progress=sys.stderr.isatty(),
             )
-            rows = job.rows(_summary(relaxed), found)
+            rows = job.rows(_summary(relaxed, calibrated), found)
             restless += int((~rows["converged"] & rows["error"].isna()).sum())
             write(rows[["name", "converged", "steps", "error"]], [one.atoms for one in relaxed])
             summarise(with_units(rows, UNITS), ())
@@ -168,8 +171,8 @@ def _mark(name: str) -> str:
     return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
-def _summary(relaxed: list[Any]) -> "DataFrame":
-    """Numbers that matter of every relaxation."""
+def _summary(relaxed: list[Any], calibrated: bool) -> "DataFrame":
+    """Numbers that matter of every relaxation, in the same columns whatever became of them."""
     from pandas import DataFrame
 
     rows = [
@@ -180,16 +183,14 @@ def _summary(relaxed: list[Any]) -> "DataFrame":
             "energy_per_atom": one.energy / len(one.atoms) if one.atoms else None,
             "fmax": one.fmax,
             "volume": one.atoms.cell.volume or None if one.atoms else None,
-            **_uncertainty(one),
+            "energy_uncertainty": one.energy_uncertainty,
+            "novelty": None if one.novelty is None else one.novelty.max(),
             "error": one.error,
         }
         for one in relaxed
     ]
-    return DataFrame(rows)
-
-
-def _uncertainty(one: Any) -> dict[str, float]:
-    """Say what a calibrated potential says of its errors; nothing of others."""
-    if one.novelty is None:
-        return {}
-    return {"energy_uncertainty": one.energy_uncertainty, "novelty": one.novelty.max()}
+    table = DataFrame(rows)
+    unknown = ["energy_uncertainty", "novelty"]
+    if not calibrated:
+        return table.drop(columns=unknown)
+    return table.astype(dict.fromkeys(unknown, "float64"))

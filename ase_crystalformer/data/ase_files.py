@@ -32,7 +32,7 @@ def ase_rows(path: Path) -> Iterator[Row]:
         elif kind == "vasp":
             yield of_atoms(read(StringIO(read_text(path)), format=kind))
         else:
-            yield from map(of_atoms, read(path, ":"))
+            yield from map(of_atoms, read(path, ":", do_not_split_by_at_sign=True))
     except (UnknownFileTypeError, ValueError, OSError, KeyError, IndexError) as error:
         raise BadStructure(
             f"{path} cannot be read by ASE ({type(error).__name__}: {error}). Give extended XYZ, "

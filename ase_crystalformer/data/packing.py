@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.neighbours import Rule, build
 from ase_crystalformer.orbits import reduce
 
-#: How many crystals a process is given at a time.
-AT_ONCE = 32
+#: How many crystals a process is given at a time, and how often until all wait for the slowest.
+AT_ONCE, TURNS = 16, 8
 
 
 def pack(
@@ -53,8 +54,8 @@ def pack(
         labels: Which scalar labels to keep; NaN where a crystal has none.
         by_symmetry: Keep one atom per orbit (no forces then).
         fold: The official fold that is its test part, if it was split by folds; remembered.
-        processes: How many build graphs, each with a few dozen crystals at a time. More than one
-            begin anew and import torch, which takes seconds.
+        processes: How many build graphs; a few hundred crystals for each are in memory. More than
+            one begin anew and import torch, which takes seconds.
 
     Raises:
         BadModelFile: The folder holds something else, which would be lost.
@@ -143,9 +144,13 @@ def _graphs(
         return
     from joblib import Parallel, delayed
 
-    ahead = 2 * processes * AT_ONCE  # as many are in memory
-    parallel = Parallel(processes, return_as="generator", batch_size=AT_ONCE, pre_dispatch=ahead)
-    yield from parallel(delayed(work)(crystal) for crystal in crystals)
+    stream, size = iter(crystals), processes * AT_ONCE * TURNS
+    with Parallel(processes, return_as="generator", batch_size=AT_ONCE) as parallel:
+        found: Iterable[tuple[LabelledCrystal, CrystalGraph | str]] = ()
+        while read := list(islice(stream, size)):  # here: databases are read by one thread alone
+            yield from found
+            found = parallel([delayed(work)(crystal) for crystal in read])
+        yield from found
 
 
 def _graph(

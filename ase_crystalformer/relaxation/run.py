@@ -255,7 +255,7 @@ class _Relaxer:
         walkers, task = [run.walker for run in self.running], self.task
         try:
             return Descent(walkers, self.model, task.fmax, task.steps, task.dispersion).run()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
         if len(walkers) == 1:

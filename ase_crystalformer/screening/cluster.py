@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase_crystalformer.errors import BadRecipe, CrystalformerError, MissingExtra, unknown_name
 from ase_crystalformer.screening.store import Result
-from ase_crystalformer.screening.work import Breakdowns, Numbered, Order, carry_out
+from ase_crystalformer.screening.work import Breakdowns, Numbered, Order, attempt
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,9 +32,10 @@ KINDS = {
 class Workers:
     """Work given to the workers of a Dask scheduler, a few structures at a time.
 
-    Dask gives the parcels of a worker that dies to others. A parcel on which several workers died
-    is cut into its structures, and the one that kills fails by name. Results are handed on here,
-    once each, whatever was computed twice.
+    Dask gives the parcels of a worker that dies to others. A parcel on which several workers died,
+    or in which something breaks that should not, is cut into its structures, and the one that
+    kills fails by name; many in a row end the work, and none of them fails. Results are handed on
+    here, once each, whatever was computed twice.
     """
 
     def __init__(self, client: "Client", at_once: int = AT_ONCE) -> None:
@@ -94,8 +95,8 @@ class _Flight:
 
 
 def work_on(order: tuple[Any, ...], parcel: list[Numbered]) -> list[tuple[int, Result]]:
-    """What a worker does with a parcel."""
-    return list(carry_out(Order(*order), parcel))
+    """What a worker does with a parcel; whoever sent it judges what breaks."""
+    return attempt(Order(*order), parcel)
 
 
 def _parcels(structures: Iterable[Numbered], size: int) -> Iterator[list[Numbered]]:

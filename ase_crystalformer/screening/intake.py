@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ LONGEST_BOND = 6.0
 
 
 def read_candidates(
-    sources: Sequence[str], settings: Settings, skip: int
+    sources: Sequence[str], settings: Settings, skip: int, *, made: Sequence[Path] = ()
 ) -> Iterator[tuple[int, str, Result]]:
     """Read and check candidates one by one.
 
@@ -32,12 +33,13 @@ def read_candidates(
         sources: As of ``read_structures``.
         settings: What is allowed.
         skip: So many were read before.
+        made: As of ``read_structures``.
 
     Yields:
         Number, name, and how it fared.
     """
     intake = Intake(settings)
-    stream = enumerate(read_structures(sources))
+    stream = enumerate(read_structures(sources, made=made))
     for number, found in islice(stream, skip, None):
         yield number, found.name, intake.check(found)
 

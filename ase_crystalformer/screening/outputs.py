@@ -66,7 +66,7 @@ def write_outputs(
     _write_structures(folder / f"selected.{structures}", store, numbers, best)
     for other in set(FORMATS) - {structures}:  # of an earlier call, whose selection may differ
         (folder / f"selected.{other}").unlink(missing_ok=True)
-    failures = list(_failures(store))
+    failures = list(_failures(table))
     _write_failures(folder / "failures.csv", failures)
     counts = _counts(table, len(best))
     texts = zip(numbers[:top], best["formula"], strict=False)
@@ -126,12 +126,15 @@ def _counts(table: Table, selected: int) -> dict[str, dict[str, int]]:
     return counts | {"where": {"passed": selected, "left out": through - selected, "failed": 0}}
 
 
-def _failures(store: Store) -> Iterator[tuple[str, str, str]]:
-    """Stage, name and reason of everything that failed, known phases included."""
-    for stage, number, told in store.failures():
-        kind, _, mark = stage.partition(" ")
-        source = f"phases {mark}" if kind in ("phases", "relaxed") else "read"
-        yield kind, store.name(source, number), told["reason"]
+def _failures(table: Table) -> Iterator[tuple[str, str, str]]:
+    """Stage, name and reason of what failed, known phases included; not under earlier hulls."""
+    mark = table.stages[-1].removeprefix("hull ")
+    shown = {*table.stages, f"phases {mark}", f"relaxed {mark}"}
+    for stage, number, told in table.store.failures():
+        if stage in shown:
+            kind, _, of = stage.partition(" ")
+            source = stage if kind == "phases" else f"phases {of}" if kind == "relaxed" else "read"
+            yield kind, table.store.name(source, number), told["reason"]
 
 
 def _write_failures(path: Path, failures: list[tuple[str, str, str]]) -> None:

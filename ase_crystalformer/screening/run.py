@@ -80,9 +80,9 @@ def run_screening(
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         store = stack.enter_context(Store.open(out / STORE))
-        files = [path for path, problem in expand(candidates) if problem is None]
+        files = [path for path, problem in expand(candidates, made=[out]) if not problem]
         hold_to(store, settings, files)
-        screening = Screening(store, settings, device, progress)
+        screening = Screening(store, settings, device, progress, out)
         Condition(selection.where, screening.table(hull=selection.hull is not None))
         if scheduler or cluster:
             reached = stack.enter_context(workers(scheduler=scheduler, cluster=cluster))
@@ -98,8 +98,10 @@ def run_screening(
 class Screening:
     """The stages, one after the other, each going on where it was."""
 
-    def __init__(self, store: Store, settings: Settings, device: str, progress: bool) -> None:
-        self.store, self.settings, self.progress = store, settings, progress
+    def __init__(
+        self, store: Store, settings: Settings, device: str, progress: bool, out: Path
+    ) -> None:
+        self.store, self.settings, self.progress, self.out = store, settings, progress, out
         absolute = replace(
             settings,
             model=_findable(settings.model),
@@ -165,7 +167,7 @@ class Screening:
                 f"The phases of the package stand on Materials Project's scale, the energies of "
                 f"{self.settings.model!r} do not. Name a file or folder of known phases."
             )
-        files = [file for file, problem in expand([phases]) if problem is None]
+        files = [file for file, problem in expand([phases], made=[self.out]) if not problem]
         if not files:
             raise BadRecipe(
                 f"{phases}: there is no such file or folder of known phases. {KNOWN!r} takes those "
@@ -181,7 +183,9 @@ class Screening:
             return
         done = len(self.store.numbers("read", None))
         with self._bar("read", None, done) as bar:
-            for number, name, result in read_candidates(candidates, self.settings, done):
+            for number, name, result in read_candidates(
+                candidates, self.settings, done, made=[self.out]
+            ):
                 self.store.enter("read", number, name, result)
                 bar.update()
         self.store.remember("read", True)
@@ -242,7 +246,7 @@ class Screening:
         read, relaxed = f"phases {mark}", f"relaxed {mark}"
         intake = Intake(replace(self.settings, balanced=False))  # alloys hold a hull up too
         done = len(self.store.numbers(read, None))
-        for number, found in enumerate(read_structures([path])):
+        for number, found in enumerate(read_structures([path], made=[self.out])):
             if number >= done:
                 self.store.enter(read, number, found.name, intake.check(found))
         waiting = self.store.waiting(relaxed, read)

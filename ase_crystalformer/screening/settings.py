@@ -98,5 +98,5 @@ def digest(files: Iterable[Path]) -> str:
     for path in files:
         with path.open("rb") as file:
             told = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.name} {told}\n".encode())
+        total.update(f"{path.name} {told}\n".encode(errors="surrogateescape"))
     return total.hexdigest()[:16]

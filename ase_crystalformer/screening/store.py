@@ -161,7 +161,7 @@ class Store:
         ]
 
     def failures(self) -> list[tuple[str, int, dict[str, Any]]]:
-        """Stage, number and what was told of everything that failed, stage by stage."""
+        """Stage, number and what was told of everything that ever failed, stage by stage."""
         query = "SELECT stage, number, told FROM results WHERE outcome = 'failed' ORDER BY rowid"
         return [
             (stage, number, json.loads(told))

@@ -68,6 +68,15 @@ def carry_out(order: Order, structures: Iterable[Numbered]) -> Iterator[tuple[in
             return
 
 
+def attempt(order: Order, structures: Iterable[Numbered]) -> list[tuple[int, Result]]:
+    """Work on a few structures.
+
+    Raises:
+        Exception: Something broke that should not.
+    """
+    return list(_work(order, structures, {}))
+
+
 class Breakdowns:
     """Structures that failed in unexpected ways, until it is clear that the fault is theirs."""
 
@@ -109,7 +118,7 @@ def _one_by_one(
 ) -> Iterator[tuple[int, Result]]:
     for item in structures:
         try:
-            done = list(_work(order, [item], {}))
+            done = attempt(order, [item])
         except CrystalformerError:
             raise
         except Exception as error:

@@ -34,20 +34,7 @@ def prepare(recipe: Recipe) -> PackedCrystals:
     folder = recipe.data.packed
     while not is_first() and not (folder / "meta.json").is_file():
         time.sleep(1)
-    if not (folder / "meta.json").is_file():
-        labels = list(recipe.targets) if recipe.energy is None else ["energy"]
-        symmetric = _by_orbits(recipe) and encoder.claims.orbits is True
-        left_out = pack(
-            crystals_of(recipe),
-            encoder.rule,
-            folder,
-            labels=labels,
-            by_symmetry=symmetric,
-            fold=recipe.data.fold,
-            processes=max(recipe.machine.workers, 1),
-        )
-        for line in left_out:
-            LOGGER.warning("Left out %s", line)
+    _pack_once(recipe, encoder)
     packed = PackedCrystals(folder)
     _check_fold(packed, recipe.data.fold)
     check_rule(packed, encoder, f"encoder {recipe.encoder!r} as configured in [model]")
@@ -57,6 +44,33 @@ def prepare(recipe: Recipe) -> PackedCrystals:
             "moved. Name another folder in data.packed, and data.source to pack it from."
         )
     return packed
+
+
+def _pack_once(recipe: Recipe, encoder: Encoder) -> None:
+    """Pack the source of a recipe, unless it is done; of several runs one does, the others wait."""
+    folder = recipe.data.packed
+    if (folder / "meta.json").is_file():
+        return
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not (folder / "meta.json").is_file():
+            _pack(recipe, encoder)
+
+
+def _pack(recipe: Recipe, encoder: Encoder) -> None:
+    left_out = pack(
+        crystals_of(recipe),
+        encoder.rule,
+        recipe.data.packed,
+        labels=list(recipe.targets) if recipe.energy is None else ["energy"],
+        by_symmetry=_by_orbits(recipe) and encoder.claims.orbits is True,
+        fold=recipe.data.fold,
+        processes=max(recipe.machine.workers, 1),
+    )
+    for line in left_out:
+        LOGGER.warning("Left out %s", line)
 
 
 def _by_orbits(recipe: Recipe) -> bool:
