@@ -8,8 +8,9 @@ import pytest
 import torch
 from small_runs import RULE, crystals_with_forces, made_up, packed_set
 
+from ase_crystalformer.data import packing
 from ase_crystalformer.data.packed import PackedCrystals
-from ase_crystalformer.data.packing import AT_ONCE, TURNS, pack
+from ase_crystalformer.data.packing import AT_ONCE, pack
 from ase_crystalformer.errors import BadModelFile
 from ase_crystalformer.graph import collate
 from ase_crystalformer.neighbours import build
@@ -74,8 +75,9 @@ def test_crystals_that_cannot_be_computed_are_left_out_by_name(tmp_path):
     assert PackedCrystals(tmp_path / "set").ids == ["made-up/0", "made-up/3"]
 
 
-def test_two_processes_write_what_one_does(tmp_path):
-    window = 2 * AT_ONCE * TURNS
+def test_two_processes_write_what_one_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "TURNS", 1)
+    window = 2 * AT_ONCE
     crystals = [
         replace(crystal, id=f"{crystal.id}-{turn}")
         for turn in range(window)
