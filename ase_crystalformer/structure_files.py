@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -45,7 +45,7 @@ def read_structures(
             ASE reads, gzip'd or not; a JSON file of pymatgen, JARVIS or ASE structures; a CSV, JSON
             or parquet table with a column of structures (see ``structure_tables``); a folder, read
             at every depth; a glob pattern.
-        made: Files and folders that hold results: left out of folders and patterns.
+        made: Files and folders that hold results: left out of folders and patterns around them.
 
     Yields:
         In the order of the sources; files of a folder or a pattern in alphabetical order.
@@ -65,17 +65,24 @@ def expand(
 
     Args:
         sources: As of ``read_structures``.
-        made: Files and folders that hold results: left out of folders and patterns.
+        made: Files and folders that hold results: left out of folders and patterns around them.
     """
     done: set[Path] = set()
     own = [path.resolve() for path in made]
-    for source in sources:
-        for path, problem in _files_of(Path(source)):
-            if path != Path(source) and any(path.resolve().is_relative_to(one) for one in own):
+    for source in map(Path, sources):
+        for path, problem in _files_of(source):
+            if path != source and any(_is_result(path, source, one) for one in own):
                 continue
             if path not in done:
                 done.add(path)
                 yield path, problem
+
+
+def _is_result(path: Path, source: Path, made: Path) -> bool:
+    """Whether a file found in a source is ``made`` or lies in it; not if all of the source does."""
+    fixed = Path(*takewhile(lambda part: not {*"*?["} & {*part}, source.parts)).resolve()
+    found = path.resolve()
+    return found == made or (found.is_relative_to(made) and not fixed.is_relative_to(made))
 
 
 def _files_of(source: Path) -> Iterator[tuple[Path, str | None]]:

@@ -142,10 +142,12 @@ def test_other_crystals_of_the_same_formula_stay(rocksalt, diamond):
     assert same(rocksalt, swapped, diamond) == []
 
 
-def test_a_screening_among_its_candidates_goes_on(tmp_path, rocksalt):
-    write(tmp_path / "salt.db", rocksalt)
+@pytest.mark.parametrize(("source", "out"), [(".", "out"), (".", "."), ("candidates", ".")])
+def test_a_screening_among_its_candidates_goes_on(tmp_path, rocksalt, source, out):
+    (tmp_path / source).mkdir(exist_ok=True)
+    write(tmp_path / source / "salt.db", rocksalt)
     options = {**write_models(tmp_path), "steps": 1, "top": 0, "progress": False}
     for _ in range(2):
-        found = screen(tmp_path, tmp_path / "out", **options)
-        assert found.selected["name"].tolist() == [f"{tmp_path / 'salt.db'}#1"]
+        found = screen(tmp_path / source, tmp_path / out, **options)
+        assert found.selected["name"].tolist() == [f"{tmp_path / source / 'salt.db'}#1"]
         assert found.failures == []

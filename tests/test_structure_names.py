@@ -24,6 +24,8 @@ def test_what_was_made_is_no_source_unless_it_is_named(folder, fcc):
     made = [folder / "out.extxyz", folder / "ways"]
     for source in (".", "**/*"):
         assert [found.name for found in read_structures([source], made=made)] == ["a.cif"]
+    for source in ("ways", "ways/*"):  # all of it was made, and is asked for
+        assert [found.name for found in read_structures([source], made=made)] == ["ways/a.traj"]
     named = read_structures(["out.extxyz"], made=made)
     assert [found.error for found in named] == [None]
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 STORE = "screening.db"
 
+RESULTS = (STORE, *(f"selected.{suffix}" for suffix in FORMATS))
+"""What could be taken for candidates where these lie in the folder of results itself."""
+
 FORMATION = "formation_energy_per_atom"
 
 CarryOut: TypeAlias = Callable[[Order, Iterable[Numbered]], Iterator[tuple[int, Result]]]
@@ -80,7 +83,7 @@ def run_screening(
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         store = stack.enter_context(Store.open(out / STORE))
-        files = [path for path, problem in expand(candidates, made=[out]) if not problem]
+        files = [path for path, problem in expand(candidates, made=_made(out)) if not problem]
         hold_to(store, settings, files)
         screening = Screening(store, settings, device, progress, out)
         Condition(selection.where, screening.table(hull=selection.hull is not None))
@@ -167,7 +170,7 @@ class Screening:
                 f"The phases of the package stand on Materials Project's scale, the energies of "
                 f"{self.settings.model!r} do not. Name a file or folder of known phases."
             )
-        files = [file for file, problem in expand([phases], made=[self.out]) if not problem]
+        files = [file for file, problem in expand([phases], made=_made(self.out)) if not problem]
         if not files:
             raise BadRecipe(
                 f"{phases}: there is no such file or folder of known phases. {KNOWN!r} takes those "
@@ -184,7 +187,7 @@ class Screening:
         done = len(self.store.numbers("read", None))
         with self._bar("read", None, done) as bar:
             for number, name, result in read_candidates(
-                candidates, self.settings, done, made=[self.out]
+                candidates, self.settings, done, made=_made(self.out)
             ):
                 self.store.enter("read", number, name, result)
                 bar.update()
@@ -246,7 +249,7 @@ class Screening:
         read, relaxed = f"phases {mark}", f"relaxed {mark}"
         intake = Intake(replace(self.settings, balanced=False))  # alloys hold a hull up too
         done = len(self.store.numbers(read, None))
-        for number, found in enumerate(read_structures([path], made=[self.out])):
+        for number, found in enumerate(read_structures([path], made=_made(self.out))):
             if number >= done:
                 self.store.enter(read, number, found.name, intake.check(found))
         waiting = self.store.waiting(relaxed, read)
@@ -268,6 +271,11 @@ class Screening:
             disable=not shown,
             file=sys.stderr,
         )
+
+
+def _made(out: Path) -> list[Path]:
+    """Name what a screening writes, so that it is not screened."""
+    return [out, *(out / name for name in RESULTS)]
 
 
 def _findable(name: str) -> str:
