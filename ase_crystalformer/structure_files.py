@@ -70,19 +70,24 @@ def expand(
     done: set[Path] = set()
     own = [path.resolve() for path in made]
     for source in map(Path, sources):
+        within = _fixed(source).resolve()
+        apart = [one for one in own if not within.is_relative_to(one)]
         for path, problem in _files_of(source):
-            if path != source and any(_is_result(path, source, one) for one in own):
+            if path != source and _lies_in(path, apart):
                 continue
             if path not in done:
                 done.add(path)
                 yield path, problem
 
 
-def _is_result(path: Path, source: Path, made: Path) -> bool:
-    """Whether a file found in a source is ``made`` or lies in it; not if all of the source does."""
-    fixed = Path(*takewhile(lambda part: not {*"*?["} & {*part}, source.parts)).resolve()
+def _fixed(source: Path) -> Path:
+    """The part of a pattern before its first wild card: all that it finds lies there."""
+    return Path(*takewhile(lambda part: not {*"*?["} & {*part}, source.parts))
+
+
+def _lies_in(path: Path, places: list[Path]) -> bool:
     found = path.resolve()
-    return found == made or (found.is_relative_to(made) and not fixed.is_relative_to(made))
+    return any(found.is_relative_to(place) for place in places)
 
 
 def _files_of(source: Path) -> Iterator[tuple[Path, str | None]]:

@@ -172,3 +172,13 @@ def folder(
     monkeypatch.chdir(tmp_path)
     write_structures(rocksalt, diamond, fcc, wurtzite)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def properties(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a packed set of small crystals with properties."""
+    from small_runs import TARGETS, crystals_with_properties, packed_set
+
+    folder = tmp_path_factory.mktemp("packed") / "properties"
+    packed_set(crystals_with_properties(), folder, *TARGETS)
+    return folder

@@ -3,10 +3,7 @@
 import pytest
 import torch
 from small_runs import (
-    TARGETS,
     assert_same_weights,
-    crystals_with_properties,
-    packed_set,
     property_recipe,
 )
 
@@ -15,14 +12,6 @@ from ase_crystalformer.training.module import Fitting, rate
 from ase_crystalformer.training.run import fit
 from ase_crystalformer.training.schedules import LEAST_RATE, SCHEDULES
 from ase_crystalformer.training.settings import Optim
-
-
-@pytest.fixture(scope="module")
-def properties(tmp_path_factory):
-    """A packed set of crystals with properties."""
-    folder = tmp_path_factory.mktemp("packed") / "properties"
-    packed_set(crystals_with_properties(), folder, *TARGETS)
-    return folder
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from small_runs import (
     TARGETS,
-    crystals_with_properties,
     made_up,
     packed_set,
     property_recipe,
@@ -23,14 +22,6 @@ from ase_crystalformer.training.build import build_model
 from ase_crystalformer.training.folds import is_done
 from ase_crystalformer.training.record import changed_since, fold_overrides, write_record
 from ase_crystalformer.training.run import fit
-
-
-@pytest.fixture(scope="module")
-def properties(tmp_path_factory):
-    """A packed set of crystals with properties."""
-    folder = tmp_path_factory.mktemp("packed") / "properties"
-    packed_set(crystals_with_properties(), folder, *TARGETS)
-    return folder
 
 
 def begun(recipe, folder, epochs=None):

@@ -8,11 +8,9 @@ import signal
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 from small_runs import (
-    TARGETS,
     Stopped,
     assert_same_weights,
     crystals_with_forces,
-    crystals_with_properties,
     packed_set,
     potential_recipe,
     property_recipe,
@@ -24,14 +22,6 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.run import fit, train
-
-
-@pytest.fixture(scope="module")
-def properties(tmp_path_factory):
-    """A packed set of crystals with properties."""
-    folder = tmp_path_factory.mktemp("packed") / "properties"
-    packed_set(crystals_with_properties(), folder, *TARGETS)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -27,14 +27,6 @@ from ase_crystalformer.training.run import fit
 
 
 @pytest.fixture(scope="module")
-def properties(tmp_path_factory):
-    """A packed set of crystals with properties."""
-    folder = tmp_path_factory.mktemp("packed") / "properties"
-    packed_set(crystals_with_properties(), folder, *TARGETS)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def potential(tmp_path_factory):
     """A packed set of crystals with energies and forces, on two scales."""
     folder = tmp_path_factory.mktemp("packed") / "potential"

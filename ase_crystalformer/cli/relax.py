@@ -114,9 +114,8 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
     relax_cell = _freedom(fixed_cell, cell)
     potential = load_model(model, device=device)
     calibrated = potential.uncertainty is not None
-    made = [out, *([trajectories] if trajectories else [])]
     # Each call of the library has a bar of its own, which moves more often.
-    job = Job(structures, made=made, bar=False)
+    job = Job(structures, made=[out, trajectories], bar=False)
     restless = 0
     with results(out, STRUCTURES) as write, results(None, ()) as summarise:
         for found in job.chunks(AT_ONCE):

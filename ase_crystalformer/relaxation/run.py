@@ -241,7 +241,7 @@ class _Relaxer:
                         continue
                     run = _Run(number, structure, self.model, self.task)
                     run.walker.way = [] if self.ways else None
-                except CrystalformerError as error:
+                except (CrystalformerError, MemoryError) as error:
                     yield number, Relaxed(atoms=None, error=_told(error))
                     continue
             spent += run.walker.work
@@ -274,5 +274,5 @@ def _strange(results: dict[int, Relaxed]) -> dict[int, str]:
     return {number: outside(new, atoms.numbers) for number, atoms, new in ended if atoms}
 
 
-def _told(error: CrystalformerError) -> str:
+def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

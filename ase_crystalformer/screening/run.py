@@ -83,9 +83,10 @@ def run_screening(
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         store = stack.enter_context(Store.open(out / STORE))
-        files = [path for path, problem in expand(candidates, made=_made(out)) if not problem]
+        made = [out, *(out / name for name in RESULTS)]
+        files = [path for path, problem in expand(candidates, made=made) if not problem]
         hold_to(store, settings, files)
-        screening = Screening(store, settings, device, progress, out)
+        screening = Screening(store, settings, device, progress, made)
         Condition(selection.where, screening.table(hull=selection.hull is not None))
         if scheduler or cluster:
             reached = stack.enter_context(workers(scheduler=scheduler, cluster=cluster))
@@ -102,9 +103,9 @@ class Screening:
     """The stages, one after the other, each going on where it was."""
 
     def __init__(
-        self, store: Store, settings: Settings, device: str, progress: bool, out: Path
+        self, store: Store, settings: Settings, device: str, progress: bool, made: list[Path]
     ) -> None:
-        self.store, self.settings, self.progress, self.out = store, settings, progress, out
+        self.store, self.settings, self.progress, self.made = store, settings, progress, made
         absolute = replace(
             settings,
             model=_findable(settings.model),
@@ -170,7 +171,7 @@ class Screening:
                 f"The phases of the package stand on Materials Project's scale, the energies of "
                 f"{self.settings.model!r} do not. Name a file or folder of known phases."
             )
-        files = [file for file, problem in expand([phases], made=_made(self.out)) if not problem]
+        files = [file for file, problem in expand([phases], made=self.made) if not problem]
         if not files:
             raise BadRecipe(
                 f"{phases}: there is no such file or folder of known phases. {KNOWN!r} takes those "
@@ -187,7 +188,7 @@ class Screening:
         done = len(self.store.numbers("read", None))
         with self._bar("read", None, done) as bar:
             for number, name, result in read_candidates(
-                candidates, self.settings, done, made=_made(self.out)
+                candidates, self.settings, done, made=self.made
             ):
                 self.store.enter("read", number, name, result)
                 bar.update()
@@ -249,7 +250,7 @@ class Screening:
         read, relaxed = f"phases {mark}", f"relaxed {mark}"
         intake = Intake(replace(self.settings, balanced=False))  # alloys hold a hull up too
         done = len(self.store.numbers(read, None))
-        for number, found in enumerate(read_structures([path], made=_made(self.out))):
+        for number, found in enumerate(read_structures([path], made=self.made)):
             if number >= done:
                 self.store.enter(read, number, found.name, intake.check(found))
         waiting = self.store.waiting(relaxed, read)
@@ -271,11 +272,6 @@ class Screening:
             disable=not shown,
             file=sys.stderr,
         )
-
-
-def _made(out: Path) -> list[Path]:
-    """Name what a screening writes, so that it is not screened."""
-    return [out, *(out / name for name in RESULTS)]
 
 
 def _findable(name: str) -> str:
