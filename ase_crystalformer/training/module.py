@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -14,6 +14,7 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.denoising import DenoisingObjective
 from ase_crystalformer.training.objective import EnergyObjective, Errors, PropertyObjective
+from ase_crystalformer.training.optimizers import make_optimizer
 from ase_crystalformer.training.schedules import SCHEDULES
 from ase_crystalformer.training.settings import Optim
 
@@ -21,9 +22,6 @@ from ase_crystalformer.training.settings import Optim
 Objective = PropertyObjective | EnergyObjective | DenoisingObjective
 
 LOGGER = logging.getLogger(__name__)
-
-#: References of foreign energy scales move this much faster than weights: they are of order eV.
-SHIFT_RATE = 10.0
 
 
 class Fitting(LightningModule):
@@ -103,22 +101,8 @@ class Fitting(LightningModule):
         }
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW, its rate moved step by step."""
-        matrices: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
-        shifts: list[nn.Parameter] = []
-        for name, parameter in self.named_parameters():
-            if name.startswith("objective.") and name.endswith("shift"):
-                shifts.append(parameter)
-            else:
-                (matrices if parameter.dim() > 1 else rest).append(parameter)
-        groups: list[dict[str, Any]] = [
-            {"params": matrices, "weight_decay": self.optim.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-            {"params": shifts, "weight_decay": 0.0, "lr": SHIFT_RATE * self.optim.peak_lr},
-        ]
-        groups = [group for group in groups if group["params"]]
-        optimizer = torch.optim.AdamW(groups, lr=self.optim.peak_lr, betas=(0.9, 0.98))
+        """The optimiser of the recipe, its rate moved step by step."""
+        optimizer = make_optimizer(self, self.optim)
         data = self.trainer.datamodule
         assert isinstance(data, PackedData)
         steps = data.steps(self.optim.epochs)

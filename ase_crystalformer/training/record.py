@@ -24,7 +24,10 @@ LEFT_OUT = "left_out.txt"
 
 #: What a run cannot change while it goes on: which crystals it learns, and what it is.
 SETTLED = frozenset(
-    ("data", "encoder", "kinds", "mixer", "model", "start", "start_encoder", "targets")
+    (
+        *("data", "encoder", "kinds", "mixer", "model", "start", "start_encoder", "targets"),
+        "optim.optimizer",
+    )
 )
 
 #: Entries of ``machine`` on which it depends what is learned.
@@ -96,6 +99,7 @@ def _compared(recipe: Recipe) -> dict[str, Any]:
     told = {entry.name: getattr(recipe, entry.name) for entry in fields(Recipe)}
     del told["published"]
     told["data"] = replace(recipe.data, packed=recipe.data.packed.resolve(), directory=None)
+    told["optim.optimizer"] = recipe.optim.optimizer
     told["machine"] = [getattr(recipe.machine, name) for name in LEARNED_BY]
     return told
 

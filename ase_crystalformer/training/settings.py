@@ -19,6 +19,8 @@ class Optim:
     """How weights move.
 
     Attributes:
+        optimizer: ``adamw``, or ``muon``: Muon for the matrices of layers, AdamW for the rest
+            (``training.optimizers``; torch 2.9 or newer).
         peak_lr: Largest learning rate.
         schedule: How the rate goes on after its rise, a name in ``schedules.SCHEDULES``:
             ``cosine``, ``onecycle``, ``inverse-sqrt``, ``constant``.
@@ -35,6 +37,7 @@ class Optim:
         swa_frozen: The rate stays what it is when that share begins, as Crystalformer has it.
     """
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
     peak_lr: Positive = 1e-3
     schedule: str = "cosine"
     epochs: Count = 10
