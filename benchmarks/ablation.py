@@ -39,6 +39,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "without averaged weights": ("optim.ema=0",),
     "plain mean of the weights of the last fifth": ("optim.ema=0", "optim.swa_last=0.2"),
     "squared errors": ("loss='squared'",),
+    "Muon for matrices": ("optim.optimizer='muon'",),
 }
 
 #: Added where a gap is learned.
