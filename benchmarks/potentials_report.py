@@ -34,9 +34,8 @@ drift.
     python -m benchmarks.potentials table --results results
 
 New weights need a new folder `results/crystalformer`; those of the peers stay. How to install the
-peers: `benchmarks/peers.py`. What GAP, MTP, NNP, SNAP and qSNAP reach in the mlearn table
-(J. Phys. Chem. A 124, 731 (2020)) is missing here: we had no text of it to copy the figures from.
-They would be of its test part, and of potentials fitted to one element each.
+peers: `benchmarks/peers.py`. The potentials of the mlearn paper, fitted to one element each, stand
+beside ours in `mlearn.md`.
 """
 
 
