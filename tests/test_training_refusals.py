@@ -115,6 +115,12 @@ def test_fewer_batches_than_processes_are_refused(properties):
         of_processes(recipe, 2).steps(3)
 
 
+def test_shares_of_sources_that_are_not_there_are_refused(properties):
+    recipe = property_recipe(properties, data={"share": {"mp_labelled": 0.5, "mp_labeled": 0.5}})
+    with pytest.raises(BadRecipe, match=r"mp_labeled, of which .* It holds mp_labelled"):
+        PackedData(PackedCrystals(properties), recipe)
+
+
 def test_fewer_crystals_that_judge_than_processes_are_refused(properties, tmp_path):
     recipe = property_recipe(properties)
     of_processes(recipe, 4).setup("fit")

@@ -44,6 +44,11 @@ class PackedData(LightningDataModule):
     def _shares(self) -> NDArray[np.float64]:
         """Chance of each crystal to be drawn in an epoch."""
         names = self.packed.meta["names"]["source"]
+        if unknown := [name for name in self.recipe.data.share if name not in names]:
+            raise BadRecipe(
+                f"data.share names {', '.join(unknown)}, of which {self.packed.folder} holds "
+                f"nothing. It holds {', '.join(names)}."
+            )
         share = np.array([self.recipe.data.share.get(name, 1.0) for name in names])
         source = np.asarray(self.packed.arrays["source"])
         if self.recipe.data.replay is not None and REPLAY in names:
