@@ -4,7 +4,8 @@
     python -m benchmarks.bundled_card runs/properties/model packed/properties
 
 Errors are those of the validation part of the packed set of the model's recipe; of a potential, by
-set, and the length of the force error by element. Besides numbers, the card stays what it is.
+set, and the length of the force error by element. Besides them the card stays what it is. A plot of
+predictions against labels is drawn beside the model. Calibrate a potential afterwards.
 """
 
 import argparse
@@ -17,9 +18,11 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from ase_crystalformer.card import Card
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.evaluate import Compared, collect, of_known_elements, score
+from ase_crystalformer.training.parity import plot_parity
 
 #: Sets of DFT with forces, and what the card calls them.
 DFT = {
@@ -64,21 +67,49 @@ POTENTIAL: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ),
 )
 
+#: Errors of a potential whose predictions are drawn.
+DRAWN = (
+    "energy",
+    "forces",
+    "stress",
+    "forces, perturbed",
+    "stress, perturbed",
+    "stress, compressed",
+)
+
+#: Predicted and labelled values in two rows, by name and unit of the quantity.
+Pairs = dict[tuple[str, str], NDArray[np.float64]]
+
 #: The set whose force errors are told by element, and of how many atoms at least.
 BY_ELEMENT, FEWEST = "mp_perturbed_sevennet", 20
 
 
-def potential_errors(
-    model: CrystalModel, packed: PackedCrystals
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Errors of a potential by quantity and set, and of forces by element."""
+def measure(model: CrystalModel, packed: PackedCrystals) -> tuple[Card, Pairs]:
+    """Return the card with the errors that are measured, and what is to be drawn."""
+    return _potential(model, packed) if model.is_potential else _properties(model, packed)
+
+
+def _potential(model: CrystalModel, packed: PackedCrystals) -> tuple[Card, Pairs]:
     by_source = {name: _compare(model, packed, name) for name in packed.meta["names"]["source"]}
-    errors = {}
+    errors, drawn = {}, {}
     for quantity, sources, name, on in POTENTIAL:
         pairs = _pairs([by_source.get(source, {}) for source in sources], quantity)
         if pairs.size:
             errors[name] = _entry(pairs, UNITS[quantity], on)
-    return errors, _by_element(packed, model, by_source[BY_ELEMENT])
+            drawn[name, UNITS[quantity]] = pairs
+    by_element = _by_element(packed, model, by_source[BY_ELEMENT])
+    training = {**model.card.training, "force_error_by_element": by_element}
+    chosen = {key: pairs for key, pairs in drawn.items() if key[0] in DRAWN}
+    return replace(model.card, errors=errors, training=training), chosen
+
+
+def _properties(model: CrystalModel, packed: PackedCrystals) -> tuple[Card, Pairs]:
+    which = of_known_elements(model, packed, packed.where("val"))
+    on = "Materials Project 2018 (MEGNet's validation part)"
+    compared = collect(model, packed, which, progress=False)
+    drawn = {(name, unit): _pairs([compared], name) for name, unit in compared}
+    errors = {name: _entry(pairs, unit, on) for (name, unit), pairs in drawn.items()}
+    return replace(model.card, errors=errors), drawn
 
 
 def _compare(model: CrystalModel, packed: PackedCrystals, source: str) -> Compared:
@@ -131,14 +162,6 @@ def _by_element(packed: PackedCrystals, model: CrystalModel, compared: Compared)
     return {"what": what, "values": values}
 
 
-def property_errors(model: CrystalModel, packed: PackedCrystals) -> dict[str, Any]:
-    """Errors of a property model on the validation part."""
-    which = of_known_elements(model, packed, packed.where("val"))
-    on = "Materials Project 2018 (MEGNet's validation part)"
-    compared = collect(model, packed, which, progress=False)
-    return {name: _entry(_pairs([compared], name), unit, on) for name, unit in compared}
-
-
 def main() -> None:
     """Measure, and rewrite the model where it lies."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -147,14 +170,12 @@ def main() -> None:
     parser.add_argument("packed", type=Path, help="the packed set of the recipe")
     asked = parser.parse_args()
     model, packed = CrystalModel.load(asked.model), PackedCrystals(asked.packed)
-    card = model.card
-    if model.is_potential:
-        errors, by_element = potential_errors(model, packed)
-        training = {**card.training, "force_error_by_element": by_element}
-        model.card = replace(card, errors=errors, training=training)
-    else:
-        model.card = replace(card, errors=property_errors(model, packed))
+    model.card, drawn = measure(model, packed)
     model.save(asked.model)
+    maes = {name: model.card.errors[name]["mae"] for name, _ in drawn}
+    plot_parity(
+        {key: (*pairs,) for key, pairs in drawn.items()}, maes, asked.model.with_suffix(".png")
+    )
     for name, entry in model.card.errors.items():
         print(f"{name}: {entry['mae']} {entry['unit']} ({entry['n']:,}, {entry['on']})")
 

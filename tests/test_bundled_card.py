@@ -26,6 +26,7 @@ def measured(tmp_path, monkeypatch):
         command = ["bundled_card", str(tmp_path / "model"), str(tmp_path / "packed")]
         monkeypatch.setattr(sys, "argv", command)
         bundled_card.main()
+        assert (tmp_path / "model.png").stat().st_size > 10_000
         return CrystalModel.load(tmp_path / "model").card, PackedCrystals(tmp_path / "packed")
 
     return measure
