@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ase_crystalformer.relaxation import relax
     from ase_crystalformer.screening import screen
     from ase_crystalformer.stability import ConvexHull, corrected_entry
+    from ase_crystalformer.structure_files import read_structures
     from ase_crystalformer.training.run import train
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "load_calculator",
     "load_model",
     "predict",
+    "read_structures",
     "relax",
     "screen",
     "self_learn",
@@ -59,6 +61,7 @@ _HOMES = {
     "load_calculator": "assessment.calculators",
     "load_model": "pretrained",
     "predict": "prediction",
+    "read_structures": "structure_files",
     "relax": "relaxation",
     "screen": "screening",
     "self_learn": "monte_carlo.learning",

@@ -1,10 +1,10 @@
 """Properties of many structures as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ase_crystalformer.errors import CrystalformerError, unknown_name
+from ase_crystalformer.errors import BadStructure, CrystalformerError, unknown_name
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.outside import outside, warn_outside
 from ase_crystalformer.pretrained import shared_model
@@ -43,6 +43,7 @@ def predict(
 
     Raises:
         UnknownName: There is no such model, or it knows no such property.
+        BadStructure: ``structures`` is a whole table, not its column.
 
     Warns:
         OutsideTraining: Once, if structures are outside of what a calibrated potential knows.
@@ -75,10 +76,20 @@ def predict(
 
 
 def as_list(structures: Any) -> list[Any]:
-    """List structures; one on its own, which is an iterable of its atoms, is a list of one."""
+    """List structures; one on its own, which is an iterable of its atoms, is a list of one.
+
+    Raises:
+        BadStructure: It is a whole table or a dictionary, which lists its names.
+    """
     single = ("get_atomic_numbers", "lattice_mat", "cart_coords", "species")
     if isinstance(structures, str | Path) or any(hasattr(structures, name) for name in single):
         return [structures]
+    if hasattr(structures, "columns") or isinstance(structures, Mapping):
+        names = ", ".join(map(str, structures))
+        raise BadStructure(
+            f"A {type(structures).__name__} with {names} is no list of structures. Give its "
+            "column, such as table['structure'], or its values."
+        )
     return list(structures)
 
 

@@ -1,15 +1,16 @@
 """Models by name: those that come with the package, and those in files."""
 
+import os
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from ase_crystalformer.errors import NoForces, unknown_name
+from ase_crystalformer.errors import BadModelFile, NoForces, unknown_name
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import model_paths, read_card
 from ase_crystalformer.quantities import UNCERTAINTIES
@@ -79,9 +80,20 @@ def load_model(
         UnknownName: There is no such model and no such file.
         BadModelFile: A file is missing, truncated, altered, or of another kind.
     """
+    _spare_threads_of_children()
     with torch.inference_mode(False):  # Else a model loaded inside it could never give forces.
         model = CrystalModel.load(find_model(name))
         return prepared(model, device, dtype)
+
+
+@cache
+def _spare_threads_of_children() -> None:
+    """Let processes that are forked from now on compute on one thread.
+
+    OpenMP waits for ever in a child for the threads its parent had; and workers share the cores.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def shared_model(
@@ -128,9 +140,19 @@ def describe(name: str | Path) -> ModelInfo:
         UnknownName: There is no such model and no such file.
         BadModelFile: Its card cannot be read.
     """
+    path = find_model(name)
+    try:
+        return _info(read_card(path))
+    except (KeyError, TypeError, IndexError) as error:
+        raise BadModelFile(
+            f"{model_paths(path)[1]} lacks what the card of a model tells "
+            f"({type(error).__name__}: {error}). Save the model anew."
+        ) from error
+
+
+def _info(told: Mapping[str, Any]) -> ModelInfo:
     from ase.data import chemical_symbols
 
-    told = read_card(find_model(name))
     card = told["card"]
     units = {target["name"]: target["unit"] for target in told["targets"]}
     calibrated = UNCERTAINTIES if told.get("uncertainty") else ()

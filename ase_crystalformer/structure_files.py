@@ -13,7 +13,7 @@ from ase import Atoms
 
 from ase_crystalformer.errors import BadStructure, CrystalformerError
 from ase_crystalformer.structure_tables import Found, open_text, read_csv, read_json, read_parquet
-from ase_crystalformer.structures import as_crystal, to_atoms
+from ase_crystalformer.structures import as_atoms, refuse_shared_site
 from ase_crystalformer.writing import is_partial
 
 IN_FOLDERS = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".traj", ".db", ".xsf")
@@ -69,14 +69,18 @@ def expand(
     """
     done: set[Path] = set()
     own = [path.resolve() for path in made]
-    for source in map(Path, sources):
+    for name in sources:
+        source = Path(name)
+        if not str(name):
+            yield source, "The name of this file is empty. Was a variable not set?"
+            continue
         within = _fixed(source).resolve()
         apart = [one for one in own if not within.is_relative_to(one)]
         for path, problem in _files_of(source):
             if path != source and _lies_in(path, apart):
                 continue
-            if path not in done:
-                done.add(path)
+            if (real := path.resolve()) not in done:
+                done.add(real)
                 yield path, problem
 
 
@@ -171,21 +175,11 @@ def _reason(error: Exception) -> str:
 
 def _as_atoms(structure: Any) -> Atoms:
     """Keep ASE's own with their constraints; convert others."""
-    if not isinstance(structure, Atoms):
-        return to_atoms(as_crystal(structure))
-    _refuse_shared_sites(structure)
-    _forget_symmetry(structure)
-    return structure
-
-
-def _refuse_shared_sites(atoms: Atoms) -> None:
-    """Refuse a disordered CIF, which ASE reads as if the major species filled its sites."""
+    atoms = as_atoms(structure)
     for site, shares in atoms.info.get("occupancy", {}).items():
-        if len(shares) > 1 or abs(sum(shares.values()) - 1) > 1e-3:
-            raise BadStructure(
-                f"Site {site} is disordered ({shares}). Only ordered structures can be computed: "
-                "make one, e.g. with pymatgen's OrderDisorderedStructureTransformation."
-            )
+        refuse_shared_site(site, shares, least=1 - 1e-3)
+    _forget_symmetry(atoms)
+    return atoms
 
 
 def _forget_symmetry(atoms: Atoms) -> None:
@@ -203,6 +197,14 @@ def _read_with_ase(path: Path) -> Iterator[Found]:
     from ase.io import iread
 
     for atoms in iread(path, index=":", do_not_split_by_at_sign=True):
+        yield None, partial(_same, atoms)
+
+
+def _read_trajectory(path: Path) -> Iterator[Found]:
+    """Read ASE's own, whatever its name reminds ASE of."""
+    from ase.io import iread
+
+    for atoms in iread(path, index=":", format="traj", do_not_split_by_at_sign=True):
         yield None, partial(_same, atoms)
 
 
@@ -257,6 +259,7 @@ _READERS: dict[str, Callable[[Path], Iterator[Found]]] = {
     ".poscar": _read_poscar,
     ".xyz": _read_xyz,
     ".extxyz": _read_xyz,
+    ".traj": _read_trajectory,
     ".db": _read_database,
     ".json": read_json,
     ".csv": read_csv,

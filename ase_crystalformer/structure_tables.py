@@ -50,7 +50,10 @@ def read_parquet(path: Path) -> Iterator[Found]:
 
 
 def read_json(path: Path) -> Iterator[Found]:
-    """Find the structures of a JSON file: one, a list, a table, or a database of ASE."""
+    """Find the structures of a JSON file: one, some by name, a list, a table, or ASE's database.
+
+    One may be an entry of pymatgen, which holds it as ``structure``.
+    """
     with open_text(path) as file:
         told = json.load(file)
     if isinstance(told, dict) and "nextid" in told:
@@ -61,6 +64,10 @@ def read_json(path: Path) -> Iterator[Found]:
         yield None, partial(_from_dict, told)
     elif isinstance(told, list) and all(_is_structure(row) for row in told):
         yield from ((None, partial(_from_dict, row)) for row in told)
+    elif isinstance(told, dict) and _is_structure(told.get("structure")):
+        yield None, partial(_from_dict, told["structure"])
+    elif isinstance(told, dict) and told and all(map(_is_structure, told.values())):
+        yield from ((name, partial(_from_dict, one)) for name, one in told.items())
     else:
         yield from _rows(_records(told), path)
 

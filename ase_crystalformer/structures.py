@@ -1,5 +1,6 @@
 """Structures of other libraries, read into one plain record and checked on the way in."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,28 @@ def as_crystal(structure: Any) -> Crystal:
     )
 
 
+def as_atoms(structure: Any) -> "Atoms":
+    """Read a structure of another library with what ASE can hold of it.
+
+    Of pymatgen's these are constraints (``selective_dynamics``), magnetic moments, charges and
+    other properties of sites. ASE's own are returned as they are, unchecked.
+
+    Raises:
+        BadStructure: As for ``as_crystal``.
+    """
+    if hasattr(structure, "get_atomic_numbers"):
+        return structure
+    crystal = as_crystal(structure)
+    if not hasattr(structure, "lattice") or not hasattr(structure, "site_properties"):
+        return to_atoms(crystal)
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    atoms = AseAtomsAdaptor.get_atoms(structure, msonable=False)
+    atoms.pbc = crystal.periodic
+    atoms.calc = None
+    return atoms
+
+
 def to_atoms(crystal: Crystal) -> "Atoms":
     """Write a crystal as ``ase.Atoms``."""
     from ase import Atoms
@@ -92,7 +115,44 @@ def _crystal(species: Any, positions: Any, cell: Any, periodic: Any) -> Crystal:
 
 
 def _from_ase(atoms: Any) -> Crystal:
+    if "occupancy" in atoms.info:
+        _refuse_shared_sites(atoms)
     return _crystal(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+
+
+def _refuse_shared_sites(atoms: Any) -> None:
+    """Refuse a disordered CIF, which ASE reads as if the major species filled its sites.
+
+    Where atoms of other species stand on a site by now, somebody has made it ordered.
+    """
+    kinds = atoms.arrays.get("spacegroup_kinds")
+    if kinds is None:
+        return
+    symbols = np.array(atoms.get_chemical_symbols())
+    for site, shares in atoms.info["occupancy"].items():
+        there = set(symbols[kinds == int(site)])
+        major = {name for name, share in shares.items() if share == max(shares.values())}
+        if len(there) == 1 and there <= major:
+            refuse_shared_site(site, shares)
+
+
+def refuse_shared_site(site: Any, shares: Mapping[str, Any], least: float = 0.0) -> None:
+    """Refuse a site of several species, or of less than one atom.
+
+    Args:
+        site: What it is called.
+        shares: Of every species on it.
+        least: Of an atom, what must be there.
+
+    Raises:
+        BadStructure: naming the site.
+    """
+    if len(shares) > 1 or sum(shares.values()) < least:
+        raise BadStructure(
+            f"Site {site} is disordered ({shares}). Only ordered structures can be computed: "
+            "make one, e.g. with pymatgen's OrderDisorderedStructureTransformation. If these atoms "
+            "are one already, del atoms.info['occupancy']."
+        )
 
 
 def _from_jarvis(atoms: Any) -> Crystal:

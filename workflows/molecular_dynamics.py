@@ -150,7 +150,9 @@ def main(  # noqa: PLR0913  all of them are settings of a run
     ensemble: Annotated[str, typer.Option(metavar="ENSEMBLE", help="nve, nvt or npt.")] = "nve",
     temperature: Annotated[float, typer.Option(min=1, help="K.")] = 300.0,
     pressure: Annotated[float, typer.Option(help="GPa, of npt.")] = 0.0,
-    picoseconds: Annotated[float, typer.Option(min=0.001, help="How long.")] = 1.0,
+    picoseconds: Annotated[
+        float, typer.Option(min=0.001, help="How long; whole blocks of steps.")
+    ] = 1.0,
     femtoseconds: Annotated[float, typer.Option(min=0.01, help="Time step.")] = 1.0,
     length: Annotated[float, typer.Option(help="Least height of the cell, Å.")] = 10.0,
     seed: Annotated[int, typer.Option(help="Of velocities and thermostat.")] = 0,

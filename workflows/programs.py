@@ -13,10 +13,10 @@ import typer
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.filters import FrechetCellFilter
-from ase.io import read, write
+from ase.io import write
 from ase.optimize import BFGS, FIRE
 
-from ase_crystalformer import CrystalformerError
+from ase_crystalformer import CrystalformerError, read_structures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,11 +67,10 @@ def read_atoms(path: Path) -> Atoms:
     Raises:
         CrystalformerError: It cannot be read.
     """
-    try:
-        return read(path)
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise CrystalformerError(f"{path} cannot be read: {reason}") from error
+    *_, last = read_structures([path])
+    if last.atoms is None:
+        raise CrystalformerError(f"{last.name} cannot be read: {last.error}")
+    return last.atoms
 
 
 def read_crystal(path: Path) -> Atoms:

@@ -88,6 +88,7 @@ def finetune(
     """
     try:
         from ase_crystalformer.training.finetuning import finetune as train_further
+        from ase_crystalformer.training.record import LEFT_OUT
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
@@ -106,6 +107,8 @@ def finetune(
     )
     told = ", ".join(f"{number} {part}" for part, number in found.frames.items())
     typer.echo(f"{sum(found.frames.values())} frames: {told}", err=True)
+    if (out / LEFT_OUT).is_file():
+        typer.echo(f"What was left out, and why: {out / LEFT_OUT}", err=True)
     if found.changes:
         typer.echo(aligned(list(rows(found.changes))))
     if found.model.card.summary:

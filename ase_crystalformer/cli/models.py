@@ -41,12 +41,13 @@ def _table(infos: list["ModelInfo"]) -> str:
             info.name,
             "potential" if "forces" in info.units else "properties",
             str(len(info.elements)),
-            "; ".join(_errors(info.errors)),
+            "; ".join(_brief(info.errors)),
             info.licence,
         ]
         for info in infos
     ]
-    return aligned([["name", "kind", "elements", "mean absolute errors", "licence"], *rows])
+    table = aligned([["name", "kind", "elements", "mean absolute errors", "licence"], *rows])
+    return f"{table}\n\nWhat they were measured on, and by set: crystalformer models NAME"
 
 
 def _description(info: "ModelInfo") -> str:
@@ -66,6 +67,15 @@ def _description(info: "ModelInfo") -> str:
 def _labelled(label: str, entries: Sequence[str]) -> list[list[str]]:
     """Put the label before the first entry only."""
     return [["" if number else label, entry] for number, entry in enumerate(entries)]
+
+
+def _brief(errors: Mapping[str, Any]) -> list[str]:
+    """Errors of the quantities themselves, not of each set they were measured on."""
+    return [
+        f"{name} {told['mae']:.3g} {told['unit']}"
+        for name, told in errors.items()
+        if "," not in name
+    ]
 
 
 def _errors(errors: Mapping[str, Any]) -> list[str]:

@@ -85,12 +85,27 @@ class _Extxyz(Writer):
 
         for row, atoms in zip(rows.to_dict("records"), structures, strict=True):
             if atoms is not None and not isinstance(row["error"], str):
-                frame = atoms.copy()
-                frame.calc = atoms.calc
-                frame.info |= {key: value for key, value in row.items() if key != "error"}
+                told = {key: value for key, value in row.items() if key != "error"}
+                frame = _one_result(atoms, told)
                 for name, values in _uncertainties(atoms).items():
                     (frame.arrays if ndim(values) else frame.info)[name] = values
                 write(self.file, frame, format="extxyz")
+
+
+def _one_result(atoms: "Atoms", told: dict[str, Any]) -> "Atoms":
+    """Copy a structure and tell its row in ``info``; ASE writes no quantity twice.
+
+    What the row tells stands for what the calculator knows, and that for what came with the file.
+    """
+    frame = atoms.copy()
+    known = set(getattr(atoms.calc, "results", {}))
+    if known.isdisjoint(told):
+        frame.calc = atoms.calc
+        for name in known:
+            frame.info.pop(name, None)
+            frame.arrays.pop(name, None)
+    frame.info |= told
+    return frame
 
 
 def _uncertainties(atoms: "Atoms") -> dict[str, Any]:

@@ -160,9 +160,12 @@ def _paths(folder: Path, found: "list[NamedStructure]") -> list[Path]:
 
 
 def _readable(name: str) -> str:
-    """Write file and folder of a name in letters that every file system takes."""
+    """Write file and folder of a name in letters that every file system takes.
+
+    Small ones: ASE takes every file with POSCAR or CONTCAR in its name for VASP's.
+    """
     end = "/".join(name.split("/")[-2:])
-    return re.sub(r"[^\w.#+-]+", "_", end)[-50:].lstrip("._-")
+    return re.sub(r"[^\w.#+-]+", "_", end)[-50:].lstrip("._-").lower()
 
 
 def _mark(name: str) -> str:

@@ -64,7 +64,9 @@ Balanced = Annotated[
     bool,
     typer.Option("--balanced", help="Leave out what has no balanced oxidation states."),
 ]
-Fmax = Annotated[float, typer.Option(metavar="NUMBER", help="Largest force left on an atom, eV/Å.")]
+Fmax = Annotated[
+    float, typer.Option(min=0, metavar="NUMBER", help="Largest force left on an atom, eV/Å.")
+]
 Structures = Annotated[
     str, typer.Option(metavar="FORMAT", help="Of the selected structures: extxyz or db.")
 ]

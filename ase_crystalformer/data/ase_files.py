@@ -4,15 +4,19 @@ Of other databases ASE itself fetches all rows before it gives the first.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ase_crystalformer.data.extxyz import read_text
-from ase_crystalformer.data.rows import Row, open_text
+from ase_crystalformer.data.rows import Row, kind_of, open_text
 from ase_crystalformer.errors import BadStructure, MissingExtra
+
+#: Suffixes that say more than a name that ASE takes for VASP's, as of ``POSCAR-relaxed.traj``.
+KINDS = {".extxyz": "extxyz", ".traj": "traj", ".xyz": "extxyz"}
 
 
 def ase_rows(path: Path) -> Iterator[Row]:
@@ -25,19 +29,34 @@ def ase_rows(path: Path) -> Iterator[Row]:
     from ase.io.formats import UnknownFileTypeError, filetype
 
     try:
-        kind = filetype(path.name.removesuffix(".gz"), read=False)
+        kind = KINDS.get(kind_of(path)) or filetype(path.name.removesuffix(".gz"), read=False)
         if kind in {"extxyz", "xyz"}:
             for text in xyz_texts(path):
-                yield of_atoms(read(StringIO(text), 0, format=kind))
+                yield _frame(text, kind)
         elif kind == "vasp":
             yield of_atoms(read(StringIO(read_text(path)), format=kind))
         else:
-            yield from map(of_atoms, read(path, ":", do_not_split_by_at_sign=True))
+            frames = read(path, ":", format=KINDS.get(kind_of(path)), do_not_split_by_at_sign=True)
+            yield from map(of_atoms, frames)
     except (UnknownFileTypeError, ValueError, OSError, KeyError, IndexError) as error:
         raise BadStructure(
             f"{path} cannot be read by ASE ({type(error).__name__}: {error}). Give extended XYZ, "
             "CIF, POSCAR, an ASE .db, pymatgen JSON, or a .csv with a column of structures."
         ) from error
+
+
+def _frame(text: str, kind: str) -> Row:
+    """Read one frame; where it cannot be, its structure says why, and the others go on."""
+    from ase.io import read
+
+    try:
+        return of_atoms(read(StringIO(text), 0, format=kind))
+    except (ValueError, OSError, KeyError, IndexError) as error:
+        return Row(structure=partial(_refuse, f"{type(error).__name__}: {error}"), values={})
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise BadStructure(f"ASE cannot read it ({reason}).")
 
 
 def xyz_texts(path: Path) -> Iterator[str]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ase_crystalformer.data.ragged import ranges, starts
-from ase_crystalformer.errors import BadModelFile
+from ase_crystalformer.errors import BadModelFile, unknown_name
 from ase_crystalformer.graph import CrystalGraph
 
 #: Arrays of a packed set: name -> (type, shape of one entry). One entry per crystal, atom or edge.
@@ -117,7 +117,13 @@ class PackedCrystals:
         return self.meta["crystals"] if "crystals" in self.meta else len(self.meta["ids"])
 
     def where(self, split: str) -> NDArray[np.int64]:
-        """Numbers of the crystals in a split: ``train``, ``val`` or ``test``."""
+        """Numbers of the crystals in a split: ``train``, ``val`` or ``test``.
+
+        Raises:
+            UnknownName: There is no such split.
+        """
+        if split not in SPLITS:
+            raise unknown_name("split", split, SPLITS)
         return np.flatnonzero(self.arrays["split"] == SPLITS.index(split))
 
     def label(self, name: str) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ase_crystalformer.relaxation.descent import OPTIMISERS, Arrival, Descent, W
 from ase_crystalformer.relaxation.freedom import CellFreedom, Freedom, check_cell_freedom, symmetric
 from ase_crystalformer.relaxation.relaxed import Relaxed
 from ase_crystalformer.relaxation.trajectories import Trajectories, check_trajectory
-from ase_crystalformer.structures import as_crystal, to_atoms
+from ase_crystalformer.structures import as_atoms, as_crystal
 
 
 def relax(  # noqa: PLR0913  what is asked, where it runs
@@ -71,7 +72,7 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
         UnknownName: There is no such model, optimiser or dispersion.
         NoForces: The model is no potential, or its energy has kinks.
         MissingExtra: Dispersion is asked for and simple-dftd3 is not installed.
-        ValueError: ``relax_cell`` is none of the above.
+        ValueError: ``relax_cell`` is none of the above, or ``fmax`` or ``steps`` is negative.
         BadRecipe: ``trajectory`` is neither a folder nor one path per structure.
 
     Warns:
@@ -133,6 +134,7 @@ def relax_each(  # noqa: PLR0913  as of relax
     if optimiser not in OPTIMISERS:
         raise unknown_name("optimiser", optimiser, OPTIMISERS)
     check_cell_freedom(relax_cell)
+    _check_limits(fmax, steps)
     added = Dispersion(dispersion) if dispersion else None
     task = _Task(fmax, steps, relax_cell, keep_symmetry, optimiser, added)
     count = len(structures) if isinstance(structures, Sized) else None
@@ -144,6 +146,14 @@ def relax_each(  # noqa: PLR0913  as of relax
         settings["model"] = digest(potential.state_dict())
         ways = Trajectories(paths, settings)
     return _Relaxer(potential, task, ways).run(structures)
+
+
+def _check_limits(fmax: float, steps: int) -> None:
+    """Refuse what no relaxation can reach."""
+    if not isinstance(fmax, Real) or not fmax >= 0:
+        raise ValueError(f"fmax is {fmax!r}; give a force in eV/Å, zero or more.")
+    if not isinstance(steps, Integral) or steps < 0:
+        raise ValueError(f"steps is {steps!r}; give a whole number, zero or more.")
 
 
 @dataclass(frozen=True)
@@ -165,8 +175,7 @@ class _Run:
         crystal = as_crystal(structure)
         model.check_elements(torch.from_numpy(crystal.species))
         self.number = number
-        is_ase = hasattr(structure, "get_atomic_numbers")
-        self.atoms = structure.copy() if is_ase else to_atoms(crystal)
+        self.atoms = as_atoms(structure).copy()
         held = symmetric(self.atoms) if task.keep_symmetry else self.atoms
         freedom = Freedom.of(held, task.relax_cell)
         cutoff = model.encoder.rule.cutoff

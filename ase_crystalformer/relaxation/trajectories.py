@@ -14,7 +14,7 @@ from numpy import ndarray
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.quantities import UNCERTAINTIES, Quantities, Results
 from ase_crystalformer.relaxation.relaxed import Relaxed
-from ase_crystalformer.structures import as_crystal, to_atoms
+from ase_crystalformer.structures import as_atoms, as_crystal
 from ase_crystalformer.writing import whole
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def check_trajectory(
     """Say where trajectories go, before anything is computed for them.
 
     Args:
-        told: A folder, or one path per structure.
+        told: A folder, or one path per structure; of a single one also the path of its file,
+            which ends in ``.traj``.
         structures: How many there are; ``None`` if that will only show.
 
     Raises:
@@ -55,6 +56,10 @@ def check_trajectory(
     """
     if isinstance(told, str | Path):
         folder = Path(told)
+        if folder.suffix == SUFFIX and not folder.is_dir():
+            if structures != 1:
+                raise BadRecipe(f"trajectory: {folder} is a file, and not one of each. {FORMS}")
+            return check_trajectory([folder], structures)
         _check_folders([folder])
         return folder
     paths = [Path(path) for path in told]
@@ -181,8 +186,7 @@ def _told(relaxed: Relaxed) -> dict[str, Any]:
 
 
 def _at_the_end(structure: Any, last: "Atoms", told: dict[str, Any]) -> Relaxed:
-    is_ase = hasattr(structure, "get_atomic_numbers")
-    atoms = structure if is_ase else to_atoms(as_crystal(structure))
+    atoms = as_atoms(structure)
     uncertain = {name: told[name] for name in UNCERTAINTIES if name in told}
     arrays: dict[str, Any] = {k: np.asarray(v) if np.ndim(v) else v for k, v in uncertain.items()}
     known = {**last.calc.results, **arrays}

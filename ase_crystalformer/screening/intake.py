@@ -91,9 +91,15 @@ class Intake:
 
 def _bare(atoms: "Atoms") -> "Atoms":
     """Copy a structure without results, and with such notes alone as every format can hold."""
+    from ase.calculators.calculator import all_properties
+
     bare = atoms.copy()
     plain = (str, int, float, bool)
-    bare.info = {key: value for key, value in atoms.info.items() if isinstance(value, plain)}
+    bare.info = {
+        key: value
+        for key, value in atoms.info.items()
+        if isinstance(value, plain) and key not in all_properties
+    }
     kept = ("numbers", "positions", "initial_magmoms", "initial_charges", "tags")
     for name in set(bare.arrays) - set(kept):
         del bare.arrays[name]

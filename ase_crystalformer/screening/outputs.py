@@ -199,6 +199,7 @@ def _with_row(atoms: "Atoms", row: dict[str, Any]) -> "Atoms":
     from ase.calculators.singlepoint import SinglePointCalculator
 
     row = dict(row)
+    atoms.info.pop("energy", None)
     atoms.calc = SinglePointCalculator(atoms, energy=row.pop("energy"))
     atoms.info |= {key: value for key, value in row.items() if isinstance(value, str | float | int)}
     return atoms

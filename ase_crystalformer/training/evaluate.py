@@ -102,7 +102,7 @@ def evaluate(
     with tempfile.TemporaryDirectory() as scratch:
         packed = open_or_pack(model, Path(dataset), Path(scratch))
         check_rule(packed, model.encoder, f"the model {model.card.name!r}")
-        which = _computable(model, packed, split)
+        which = _computable(model, packed, split, dataset)
         compared = collect(model, packed, which, progress)
     known = {key: _labelled(*pair) for key, pair in compared.items()}
     pairs = {key: pair for key, pair in known.items() if len(pair[0])}
@@ -132,11 +132,14 @@ def open_or_pack(model: CrystalModel, dataset: Path, scratch: Path) -> PackedCry
     )
     for line in left_out:
         LOGGER.warning("Left out %s", line)
-    return PackedCrystals(scratch / "packed")
+    packed = PackedCrystals(scratch / "packed")
+    if len(packed) == 0:
+        raise MissingData(f"{dataset} holds no labelled crystal that can be read.")
+    return packed
 
 
 def _computable(
-    model: CrystalModel, packed: PackedCrystals, split: str | None
+    model: CrystalModel, packed: PackedCrystals, split: str | None, dataset: str | Path
 ) -> NDArray[np.int64]:
     """Number the crystals of a split whose elements the model knows."""
     which = np.arange(len(packed)) if split is None else packed.where(split)
@@ -147,7 +150,7 @@ def _computable(
     if len(which) == 0:
         splits = {name: len(packed.where(name)) for name in ("train", "val", "test")}
         raise MissingData(
-            f"Nothing to judge in {packed.folder}: split {split or 'all'} has no crystal the model "
+            f"Nothing to judge in {dataset}: split {split or 'all'} has no crystal the model "
             f"can compute. Of its {len(packed)} crystals, the splits hold {splits}."
         )
     return which
