@@ -20,9 +20,9 @@ from ase_crystalformer.data.loader import EdgeBudgetSampler, loader, work
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.data.packing import pack
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.training.config import EnergyLoss
 from ase_crystalformer.training.defaults import NETWORK
 from ase_crystalformer.training.objective import EnergyObjective
+from ase_crystalformer.training.settings import EnergyLoss
 from benchmarks.crystals import random_crystals
 from benchmarks.timing import limited_threads, machine
 

@@ -10,8 +10,8 @@ from ase_crystalformer.graph import CrystalGraph, collate
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.neighbours import build
 from ase_crystalformer.targets import TARGETS
-from ase_crystalformer.training.config import EnergyLoss
 from ase_crystalformer.training.objective import EnergyObjective, Labels, PropertyObjective
+from ase_crystalformer.training.settings import EnergyLoss
 from benchmarks.crystals import random_crystals
 from benchmarks.timing import Effort, Row, Way, compare
 

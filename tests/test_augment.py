@@ -18,10 +18,10 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.testing import randomised
 from ase_crystalformer.training import batches
 from ase_crystalformer.training.augment import orthogonal, turned
-from ase_crystalformer.training.config import EnergyLoss
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.objective import EnergyObjective
 from ase_crystalformer.training.run import fit
+from ase_crystalformer.training.settings import EnergyLoss
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 PLAIN = {"cutoff": RULE.cutoff, "width": 16, "heads": 2, "blocks": 1, "feedforward": 16, "token": 8}

@@ -11,8 +11,8 @@ from ase_crystalformer.graph import CrystalGraph, collate
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.targets import TARGETS
 from ase_crystalformer.testing.crystals import fcc, wurtzite
-from ase_crystalformer.training.config import EnergyLoss
 from ase_crystalformer.training.objective import EnergyObjective, PropertyObjective
+from ase_crystalformer.training.settings import EnergyLoss
 from tests.laws.conftest import CASES, SMALL
 
 GAP = "band_gap"

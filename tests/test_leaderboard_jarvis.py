@@ -22,18 +22,19 @@ from ase_crystalformer.training.prepare import prepare
 from ase_crystalformer.training.record import write_record
 
 ROWS = range(10)
+NAMES = tuple(f"JVASP-{number}" for number in ROWS)
 
 
 def salts():
     return [bulk("NaCl", "rocksalt", a=5.2 + 0.05 * number) for number in ROWS]
 
 
-def make_run(folder, name, **labels):
-    """A run of an untrained model whose test part has JVASP numbers."""
+def make_run(folder, name, names=NAMES, **labels):
+    """A run of an untrained model; crystals are named as those of JARVIS, unless told."""
     rows = salts()
     for number, atoms in enumerate(rows):
         part = "test" if number % 3 == 0 else "train"
-        atoms.info = {"material_id": f"JVASP-{number}", "split": part}
+        atoms.info = {"material_id": names[number], "split": part}
         atoms.info |= {label: values[number] for label, values in labels.items()}
     folder.mkdir(exist_ok=True)
     write(folder / "own.extxyz", rows)

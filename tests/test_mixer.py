@@ -19,10 +19,11 @@ from ase_crystalformer.neighbours.moving import Mover, MovingBatch
 from ase_crystalformer.structures import as_crystal
 from ase_crystalformer.testing import randomised
 from ase_crystalformer.training.build import build_model
-from ase_crystalformer.training.config import EnergyLoss, check_recipe, recipe_dict
+from ase_crystalformer.training.config import check_recipe, recipe_dict
 from ase_crystalformer.training.objective import EnergyObjective
 from ase_crystalformer.training.prepare import prepare
 from ase_crystalformer.training.run import fit
+from ase_crystalformer.training.settings import EnergyLoss
 
 MIXER = {"reach": 1.5, "heads": 2, "channels": 8, "features": 3}
 

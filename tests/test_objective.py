@@ -12,8 +12,8 @@ from ase_crystalformer.heads import forces_and_stress
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.neighbours import build
 from ase_crystalformer.targets import TARGETS
-from ase_crystalformer.training.config import EnergyLoss
 from ase_crystalformer.training.objective import EnergyObjective, Errors, PropertyObjective
+from ase_crystalformer.training.settings import EnergyLoss
 
 NAMES = ("formation_energy_per_atom", "band_gap", "bulk_modulus")
 NAN = float("nan")

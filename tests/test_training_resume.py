@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+from zipfile import ZipFile
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -175,7 +176,10 @@ def test_a_checkpoint_runs_no_code(properties, tmp_path):
     recipe = property_recipe(properties)
     fit(recipe, tmp_path, progress=False)
     content = b"cos\nmkdir\n(V" + str(tmp_path / "owned").encode() + b"\ntR."
-    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(content)
+    with ZipFile(tmp_path / "checkpoints" / "last.ckpt", "w") as archive:
+        archive.writestr("last/data.pkl", content)
+        archive.writestr("last/version", "3")
+        archive.writestr("last/byteorder", "little")
     with pytest.raises(Exception, match=r"(?i)weights.only"):
         fit(recipe, tmp_path, resume=True, progress=False)
     assert not (tmp_path / "owned").exists()

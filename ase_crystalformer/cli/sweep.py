@@ -28,7 +28,9 @@ def sweep(
         ),
     ],
     *,
-    trials: Annotated[int, typer.Option(min=1, help="Runs in all, those cut off included.")] = 20,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Runs in all, with those cut off, without failed ones.")
+    ] = 20,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -52,8 +54,10 @@ def sweep(
     """Search for good entries of a recipe: many runs, the hopeless ones cut off.
 
     A space names entries in quotes: "optim.peak_lr" = { low = 1e-4, high = 3e-3, log = true } or
-    "model.width" = [64, 128]. Runs are judged by their validation loss, so what is in it, such as
-    weights, cannot be searched for. The study lies in study.db of the folder; call again to go on.
+    "model.width" = [64, 128]. Runs are judged by their validation loss and learn from one packed
+    set, so neither what is in that loss, such as weights, nor what makes other graphs, such as
+    model.cutoff, can be searched for. The study lies in study.db of the folder; call again with the
+    same recipe and space to go on, also in place of runs that failed.
     """
     try:
         from ase_crystalformer.training.sweep import sweep as search
@@ -64,5 +68,6 @@ def sweep(
 
     folder = out or Path("runs") / f"{recipe.stem}-sweep"
     best = search(recipe, space, folder, trials=trials, overrides=list(overrides or ()))
-    typer.echo(f"best of {best.finished}: validation loss {best.loss:.5g}, {best.run}")
+    failed = f" ({best.failed} more failed)" if best.failed else ""
+    typer.echo(f"best of {best.finished}{failed}: validation loss {best.loss:.5g}, {best.run}")
     typer.echo(" ".join(f"--set {entry}" for entry in best.overrides))

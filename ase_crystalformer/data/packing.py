@@ -5,7 +5,7 @@ Nothing here holds a set in memory.
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -41,6 +41,7 @@ def pack(
     labels: Sequence[str],
     by_symmetry: bool = False,
     fold: int | None = None,
+    source: Mapping[str, int] | None = None,
     processes: int = 1,
 ) -> list[str]:
     """Build every graph once and write the set; return a line for each crystal left out, and why.
@@ -54,6 +55,8 @@ def pack(
         labels: Which scalar labels to keep; NaN where a crystal has none.
         by_symmetry: Keep one atom per orbit (no forces then).
         fold: The official fold that is its test part, if it was split by folds; remembered.
+        source: Names of what is packed, each with the size of its file, 0 if it is none;
+            remembered.
         processes: How many build graphs; a few hundred crystals for each are in memory. More than
             one begin anew and import torch, which takes seconds.
 
@@ -85,6 +88,7 @@ def pack(
         "rule": rule_dict(rule),
         "by_symmetry": by_symmetry,
         "fold": fold,
+        "source": None if source is None else dict(source),
         "crystals": packed,
         "labels": list(labels),
         "names": {key: list(values) for key, values in names.items()},

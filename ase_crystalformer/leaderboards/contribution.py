@@ -3,6 +3,7 @@
 import gzip
 import json
 import platform
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.leaderboards import jarvis, matbench
 from ase_crystalformer.leaderboards.folder import begin, check_ours, put, put_json, put_recipes
 from ase_crystalformer.leaderboards.runs import Outcome, TrainedRun, outcomes_of
 from ase_crystalformer.training.config import recipe_dict
+
+#: How JARVIS-DFT names its crystals.
+JARVIS_ID = re.compile("JVASP-[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +113,8 @@ def write_jarvis(
     Raises:
         BadRecipe: A property is there twice, or a benchmark is given for more than one; or the
             folder holds something else.
-        MissingData: The test part is not the test set of the benchmark.
+        MissingData: A crystal of a test part is none of JARVIS-DFT, or the test part is not the
+            test set of the benchmark.
         UnknownName: The leaderboard has no such property.
     """
     names = [jarvis.file_name(target) for run in runs for target in run.recipe.targets]
@@ -117,6 +122,8 @@ def write_jarvis(
         raise BadRecipe(f"{', '.join(twice)}: more than one run is of this. Drop the others.")
     if benchmark is not None and len(names) != 1:
         raise BadRecipe("A benchmark is of one property. Give one run of one property with it.")
+    for run in runs:
+        _check_tested(run)
     truth = None
     if benchmark is not None:
         truth = jarvis.test_set(benchmark, runs[0].tested(runs[0].recipe.targets[0]))
@@ -130,6 +137,17 @@ def write_jarvis(
     put(out / "run.sh", b"#!/bin/bash\npip install 'ase-crystalformer[train]'\npython run.py\n")
     put_recipes(out, {"+".join(run.recipe.targets): run.recipe for run in runs})
     return {one.target: _mean_error(one.predicted, truth or one.labels) for one in outcomes}
+
+
+def _check_tested(run: TrainedRun) -> None:
+    """Refuse a run that was tested on crystals JARVIS-DFT does not have."""
+    tested = {name for target in run.recipe.targets for name in run.tested(target)}
+    if foreign := sorted(name for name in tested if not JARVIS_ID.fullmatch(name)):
+        raise MissingData(
+            f"{run.folder} was tested on {len(tested):,} crystals, of which {len(foreign):,} are "
+            f"none of JARVIS-DFT, e.g. {foreign[0]!r}; its names are JVASP-1 and so on. Train on "
+            "JARVIS-DFT, split as the leaderboard does, with these names."
+        )
 
 
 def _places(runs: Sequence[TrainedRun]) -> dict[tuple[str, int], TrainedRun]:

@@ -1,5 +1,6 @@
 """From a recipe and its data to a model and an objective that are ready to train."""
 
+import logging
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.mixer import MixedEncoder
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model
-from ase_crystalformer.training.config import EnergyLoss, Recipe, mixer_of
+from ase_crystalformer.training.config import Recipe, mixer_of
 from ase_crystalformer.training.denoising import DenoisingObjective
 from ase_crystalformer.training.energy_scale import keep_former_scale, move_to_scale
 from ase_crystalformer.training.fitting import (
@@ -36,6 +37,10 @@ from ase_crystalformer.training.force_only import (
 from ase_crystalformer.training.objective import EnergyObjective, PropertyObjective
 from ase_crystalformer.training.prepare import check_rule
 from ase_crystalformer.training.pretraining import PRETRAINED, take_encoder
+from ase_crystalformer.training.settings import EnergyLoss
+from ase_crystalformer.training.steps import has_labels
+
+LOGGER = logging.getLogger(__name__)
 
 #: The energy scale of the bundled potentials: Materials Project's.
 USUAL_SCALE = "mp"
@@ -123,6 +128,11 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
             f"start {recipe.start!r} is a model of {has}, but the recipe is to learn {wanted}. "
             "Name the same, or another model to start from; or start_encoder, to take over its "
             "encoder alone."
+        )
+    if model.encoder_name != recipe.encoder:
+        raise BadRecipe(
+            f"start {recipe.start!r} is a {model.encoder_name}, but encoder is {recipe.encoder!r}. "
+            f"Write encoder = {model.encoder_name!r}."
         )
     _check_targets(model, recipe, packed, train)
     _grow(model, recipe)
@@ -219,6 +229,17 @@ def build_objective(
         return DenoisingObjective(recipe.denoise, model.encoder.width, main)
 
 
+def _tell_idle(energy: EnergyLoss, packed: PackedCrystals) -> None:
+    """Warn of weights of labels that no crystal has."""
+    for name, weight in (("forces", energy.force), ("stress", energy.stress)):
+        if weight and not has_labels(packed, name):
+            LOGGER.warning(
+                "%s holds no %s: its weight in [energy] does nothing. Is the column of your file "
+                "called %r?",
+                *(packed.folder, name, name),
+            )
+
+
 def _main_objective(
     recipe: Recipe, model: CrystalModel, packed: PackedCrystals, train: NDArray[np.int64]
 ) -> PropertyObjective | EnergyObjective:
@@ -229,6 +250,7 @@ def _main_objective(
     weights = replace(recipe.energy, scale=model.energy_scale)
     objective = EnergyObjective(weights, groups, model.head.reference.shape[0] - 1)
     fit_shifts(objective, model.head, packed, train)
+    _tell_idle(recipe.energy, packed)
     if recipe.start is not None:
         former = CrystalModel.load(find_model(recipe.start))
         keep_former_scale(objective, groups, former, model)

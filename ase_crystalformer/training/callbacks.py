@@ -124,7 +124,7 @@ class SaveModel(Callback):
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
         self.folder, self.facts = folder, facts
-        self.earlier = 0.0
+        self.earlier, self.saved = 0.0, False
         self.begun = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,6 +149,7 @@ class SaveModel(Callback):
         model = module.model
         model.card = replace(model.card, errors=errors, training=history)
         model.save(self.folder / "model")
+        self.saved = True
 
     def _seconds(self) -> float:
         return self.earlier + time.monotonic() - self.begun

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import ArgsKwargs
 
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import BadRecipe, unknown_name
@@ -20,10 +19,10 @@ from ase_crystalformer.training.settings import (
     STRICT,
     Count,
     Denoise,
+    EnergyLoss,
     Fraction,
     Machine,
     Optim,
-    Positive,
 )
 
 
@@ -35,7 +34,8 @@ class Data:
         packed: Folder of a packed set; made from ``source`` if it does not exist.
         source: ``properties`` or ``potential`` (the mixtures of the bundled models), the name of a
             data set, or a file of the user's own. One without splits gets 5 % set aside. Or a list
-            of files, folders and globs of frames (``data.frames``).
+            of files, folders and globs of frames (``data.frames``); a file that a potential learns
+            is a list of one.
         fold: Of a MatBench set, the official fold whose rows are the test; 5 % of the others are
             set aside for validation.
         directory: Where data sets of that name lie.
@@ -64,53 +64,6 @@ class Data:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Mixer(MixerConfig):
     """The table ``[mixer]``: attention over all atoms behind the encoder; may be empty."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class EnergyLoss:
-    r"""Weights of the errors of a potential.
-
-    Each term is a mean absolute error: energy in eV/atom, force as the length of the error vector
-    in eV/Å, stress in eV/Å³. Where energies have no weight, the energy of each element is fitted
-    afterwards, by least squares on the training energies.
-
-    Errors of large labels count less: a force error is divided by 1 + \|F\| / ``force_knee``, a
-    stress error likewise. Else a few violent frames drown the many near equilibrium.
-
-    Attributes:
-        preset: ``forces-only`` is the objective of PolyGET (R. Feng et al., arXiv:2309.00585):
-            energy and stress have no weight.
-        energy: Weight of the energy.
-        force: Weight of the forces.
-        stress: Weight of the stress.
-        force_knee: From about which force on, eV/Å, errors count in proportion to it.
-        stress_knee: The same of the stress, eV/Å³.
-        scale: The group of data on whose energy scale the model shall stand. ``None`` is that of
-            Materials Project (``mp``) where the data hold it, else the only one there is.
-    """
-
-    preset: Literal["forces-only"] | None = None
-    energy: Annotated[float, Field(ge=0)] = 1.0
-    force: Annotated[float, Field(ge=0)] = 1.0
-    stress: Annotated[float, Field(ge=0)] = 10.0
-    force_knee: Positive = 1.0
-    stress_knee: Positive = 0.05
-    scale: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _filled_in(cls, told: Any) -> Any:
-        """Set what the preset decides, and refuse what contradicts it."""
-        told = told.kwargs or {} if isinstance(told, ArgsKwargs) else told
-        if not isinstance(told, dict) or told.get("preset") != "forces-only":
-            return told
-        unused = {"energy": 0.0, "stress": 0.0}
-        for name in unused:
-            if told.get(name):
-                raise ValueError(
-                    f"{name} = {told[name]} contradicts preset = 'forces-only'; drop one of them"
-                )
-        return told | unused
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -150,7 +103,7 @@ class Recipe:
     machine: Machine = Machine()
     start: str | None = None
     start_encoder: str | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
@@ -174,6 +127,23 @@ class Recipe:
         if self.targets:
             _refuse_unknown("target of this recipe", self.weights, self.targets)
             _refuse_unknown("target of this recipe", self.kinds, self.targets)
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> "Recipe":
+        """What is told changes something."""
+        if self.energy is not None:
+            idle = [name for name in ("weights", "kinds") if getattr(self, name)]
+            idle += ["loss"] * (self.loss != "absolute")
+            if idle:
+                raise ValueError(
+                    f"{', '.join(idle)} are of properties, and this recipe is of a potential; its "
+                    "weights are in [energy]"
+                )
+        elif self.data.replay is not None:
+            raise ValueError("data.replay is of potentials; drop it")
+        if self.data.fold is not None and isinstance(self.data.source, tuple):
+            raise ValueError("data.fold is of a MatBench set, and data.source is a list of files")
         return self
 
 

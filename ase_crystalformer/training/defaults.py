@@ -43,6 +43,9 @@ NETWORK = {
     "degree": 3,
 }
 
+#: What else is done besides the steps is done by one process.
+ALONE = {"devices": 1, "nodes": 1, "strategy": "auto"}
+
 #: Largest rates, from random weights and from those of a trained model.
 FRESH_RATE, STARTED_RATE = 1.2e-3, 3e-4
 
@@ -95,6 +98,14 @@ def overridden(told: dict[str, Any], overrides: Sequence[str], own: Sequence[str
     before = {key: told["data"][key] for key in own}
     for override in overrides:
         set_key(told, override)
+    machine = told.setdefault("machine", {})
+    for key, value in ALONE.items():
+        if machine.get(key, value) not in (value, "auto"):
+            raise BadRecipe(
+                f"--set changes machine.{key}, but this verb runs in one process. Leave it out. To "
+                "train with several, write a recipe for crystalformer train."
+            )
+    machine |= ALONE
     data = told["data"]
     for key, value in before.items():
         if not isinstance(data, dict) or data.get(key) != value:

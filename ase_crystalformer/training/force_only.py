@@ -16,9 +16,9 @@ from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.heads import EnergyHead, sum_over_atoms
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.training.config import EnergyLoss
 from ase_crystalformer.training.fitting import compositions, element_energies
 from ase_crystalformer.training.objective import EnergyObjective
+from ase_crystalformer.training.settings import EnergyLoss
 
 #: The energy scale of a model that has seen no energy.
 NO_SCALE = "none"

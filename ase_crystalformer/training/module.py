@@ -49,7 +49,7 @@ class Fitting(LightningModule):
         """Clip the gradient; one that is not finite would ruin every weight, and is dropped."""
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         slopes = [weight.grad for weight in self.parameters() if weight.grad is not None]
-        if not all(bool(slope.isfinite().all()) for slope in slopes):
+        if slopes and not torch.stack([slope.isfinite().all() for slope in slopes]).all():
             optimizer.zero_grad()
             LOGGER.warning("step %d is left out: its gradient is not finite", self.global_step)
 

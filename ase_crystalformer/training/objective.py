@@ -11,7 +11,7 @@ from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.heads import EnergyHead, forces_and_stress, sum_over_atoms, with_leaves
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.targets import Target
-from ase_crystalformer.training.config import EnergyLoss
+from ase_crystalformer.training.settings import EnergyLoss
 from ase_crystalformer.training.steps import number_known
 
 #: Labels of a batch by name; NaN where a crystal has none.

@@ -1,5 +1,6 @@
 """The optimisers a recipe may name: AdamW, or Muon for the matrices and AdamW for the rest."""
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +13,11 @@ from ase_crystalformer.training.settings import Optim
 
 #: References of foreign energy scales move this much faster than weights: they are of order eV.
 SHIFT_RATE = 10.0
+
+#: Share of the weights below which it is told how few Muon moves.
+LEAST = 0.5
+
+LOGGER = logging.getLogger(__name__)
 
 #: Decay of the running means of AdamW.
 BETAS = (0.9, 0.98)
@@ -31,7 +37,7 @@ def make_optimizer(module: nn.Module, optim: Optim) -> Optimizer:
     Raises:
         BadRecipe: It asks for Muon, which this torch does not have.
     """
-    hidden = _hidden_matrices(module) if optim.optimizer == "muon" else {}
+    hidden = _for_muon(module) if optim.optimizer == "muon" else {}
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     shifts: list[nn.Parameter] = []
@@ -48,6 +54,21 @@ def make_optimizer(module: nn.Module, optim: Optim) -> Optimizer:
     groups = [group for group in groups if group["params"]]
     adamw = AdamW(groups, lr=optim.peak_lr, betas=BETAS)
     return Joined(_muon(hidden.values(), optim), adamw) if hidden else adamw
+
+
+def _for_muon(module: nn.Module) -> dict[int, Tensor]:
+    """Find what Muon moves, and tell where that is little."""
+    hidden = _hidden_matrices(module)
+    share = sum(one.numel() for one in hidden.values()) / sum(
+        one.numel() for one in module.parameters()
+    )
+    if share < LEAST:
+        LOGGER.warning(
+            "Muon moves %.0f %% of these weights: the others are no matrices of plain layers, and "
+            "are left to AdamW.",
+            100 * share,
+        )
+    return hidden
 
 
 def _hidden_matrices(module: nn.Module) -> dict[int, Tensor]:
@@ -91,6 +112,10 @@ class Joined(Optimizer):
         for part in self.parts:
             part.step()
         return loss
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy the parts along."""
+        return {**super().__getstate__(), "parts": self.parts}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Hand what was loaded on to the parts."""

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 
 import torch
 
@@ -37,6 +38,7 @@ def prepare(recipe: Recipe) -> PackedCrystals:
     _pack_once(recipe, encoder)
     packed = PackedCrystals(folder)
     _check_fold(packed, recipe.data.fold)
+    _check_source(packed, recipe)
     check_rule(packed, encoder, f"encoder {recipe.encoder!r} as configured in [model]")
     if packed.meta["by_symmetry"] and not _by_orbits(recipe):
         raise BadRecipe(
@@ -67,6 +69,7 @@ def _pack(recipe: Recipe, encoder: Encoder) -> None:
         labels=list(recipe.targets) if recipe.energy is None else ["energy"],
         by_symmetry=_by_orbits(recipe) and encoder.claims.orbits is True,
         fold=recipe.data.fold,
+        source=_sources(recipe),
         processes=max(recipe.machine.workers, 1),
     )
     for line in left_out:
@@ -86,6 +89,33 @@ def _check_fold(packed: PackedCrystals, fold: int | None) -> None:
             f"data.fold is {fold}, but {packed.folder} was packed for "
             f"{'no fold' if was is None else f'fold {was}'}. Name another folder in data.packed "
             "for each fold, and data.source to pack it from."
+        )
+
+
+def _sources(recipe: Recipe) -> dict[str, int]:
+    """Name what a recipe packs; of a file also its size."""
+    told = recipe.data.source
+    names = [told] if isinstance(told, str) else told or ()
+    return {
+        Path(name).name: Path(name).stat().st_size if Path(name).is_file() else 0 for name in names
+    }
+
+
+def _check_source(packed: PackedCrystals, recipe: Recipe) -> None:
+    """Refuse a set of another source, and tell of files that are others by now."""
+    was, now = packed.meta.get("source"), _sources(recipe)
+    if not was or not now:
+        return
+    if set(was) != set(now):
+        raise BadRecipe(
+            f"{packed.folder} was packed from {', '.join(was)}, but data.source is "
+            f"{', '.join(now)}. Name another folder in data.packed, or leave source out."
+        )
+    if changed := [name for name, size in now.items() if size and size != was[name]]:
+        LOGGER.warning(
+            "%s has changed since %s was packed from it, which is used as it is. Name another "
+            "folder in data.packed to pack anew.",
+            *(", ".join(changed), packed.folder),
         )
 
 
@@ -123,12 +153,19 @@ def _encoder(recipe: Recipe) -> Encoder:
 
 def crystals_of(recipe: Recipe) -> Iterator[LabelledCrystal]:
     """Read the source, each crystal in a part of the data; those without a label are passed by."""
-    wanted = set(recipe.targets)
+    wanted, largest = set(recipe.targets), recipe.data.largest
+    there = set()
     for crystal in _with_replay(recipe):
+        there.add(crystal.source)
         if wanted and wanted.isdisjoint(crystal.labels):
             continue
-        if crystal.atoms <= recipe.data.largest.get(crystal.source, crystal.atoms):
+        if crystal.atoms <= largest.get(crystal.source, crystal.atoms):
             yield crystal
+    if missing := sorted(set(largest) - there):
+        LOGGER.warning(
+            "data.largest names %s, of which nothing was read; there is %s.",
+            *(", ".join(missing), ", ".join(sorted(there))),
+        )
 
 
 def _with_replay(recipe: Recipe) -> Iterator[LabelledCrystal]:
@@ -145,10 +182,12 @@ def _in_parts(recipe: Recipe) -> Iterator[LabelledCrystal]:
     from ase_crystalformer.data.holdout import split_by_block, split_by_fold, split_by_name
     from ase_crystalformer.data.potential import RUNS
 
-    if isinstance(recipe.data.source, tuple):
-        yield from _own_frames(recipe, recipe.data.source)
+    if own := _own_files(recipe):
+        yield from _own_frames(recipe, own)
         return
-    crystals, seed = _source(recipe, recipe.data.source), recipe.seed
+    source = recipe.data.source
+    assert not isinstance(source, tuple)
+    crystals, seed = _source(recipe, source), recipe.seed
     if recipe.data.fold is not None:
         found = split_by_fold(crystals, recipe.data.fold, seed=seed)
         first = next(found, None)
@@ -164,6 +203,16 @@ def _in_parts(recipe: Recipe) -> Iterator[LabelledCrystal]:
     else:
         for crystal in crystals:
             yield crystal.in_split(crystal.split or split_by_name(crystal.id, seed))
+
+
+def _own_files(recipe: Recipe) -> tuple[str, ...]:
+    """Files of frames of the user's: a list, or the one a potential learns."""
+    source = recipe.data.source
+    if isinstance(source, tuple):
+        return source
+    if source is None or recipe.energy is None or not Path(source).is_file():
+        return ()
+    return (source,)
 
 
 def _own_frames(recipe: Recipe, sources: tuple[str, ...]) -> list[LabelledCrystal]:

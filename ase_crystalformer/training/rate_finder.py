@@ -14,6 +14,7 @@ from jaxtyping import Float
 from lightning.pytorch import Trainer
 from lightning.pytorch.tuner import Tuner
 from numpy import ndarray
+from torch.optim import Optimizer
 
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.batches import PackedData
@@ -21,7 +22,7 @@ from ase_crystalformer.training.build import build_model, build_objective
 from ase_crystalformer.training.config import Recipe
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.prepare import prepare
-from ase_crystalformer.training.surroundings import surroundings
+from ase_crystalformer.training.surroundings import accelerator_of, surroundings
 from ase_crystalformer.writing import whole
 
 #: Between which rates is searched, and in how many steps.
@@ -57,7 +58,8 @@ def find_rate(recipe: Recipe, *, steps: int = STEPS, progress: bool = True) -> F
         progress: Show a progress bar.
 
     Raises:
-        BadRecipe: As for a run; or the losses tell no rate, since they never fall.
+        BadRecipe: As for a run; or the losses tell no rate, since they never fall; or an epoch has
+            fewer batches than ``optim.accumulate``.
     """
     machine = recipe.machine
     with surroundings(machine), TemporaryDirectory() as folder:
@@ -66,7 +68,7 @@ def find_rate(recipe: Recipe, *, steps: int = STEPS, progress: bool = True) -> F
         model = build_model(recipe, packed, data.train)
         objective = build_objective(recipe, model, packed, data.train)
         trainer = Trainer(
-            accelerator=machine.accelerator,
+            accelerator=accelerator_of(machine),
             devices=1,
             precision=machine.precision,
             max_epochs=-1,
@@ -93,9 +95,30 @@ def find_rate(recipe: Recipe, *, steps: int = STEPS, progress: bool = True) -> F
 
 
 class Searched(Fitting):
-    """A run whose rate Lightning sets."""
+    """A run whose rate Lightning sets, the same for all weights; their ratios are kept here."""
 
     lr: float = LOWEST
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """As of a run; how much faster than others some weights move is remembered."""
+        told = super().configure_optimizers()
+        groups = told["optimizer"].param_groups
+        self.ratios = [group["initial_lr"] / self.optim.peak_lr for group in groups]
+        return told
+
+    def on_train_start(self) -> None:
+        """Refuse epochs of less than one step: Lightning's search sees whole steps only."""
+        batches, accumulate = self.trainer.num_training_batches, self.optim.accumulate
+        if batches < accumulate:
+            raise BadRecipe(
+                f"An epoch has {batches} batches, fewer than optim.accumulate = {accumulate}, so "
+                "no rate can be searched for. Lower optim.accumulate or optim.budget."
+            )
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Set rates apart again; the schedule sets all of them anew after the step."""
+        for group, ratio in zip(optimizer.param_groups, self.ratios, strict=True):
+            group["lr"] *= ratio
 
 
 def _told(found: Any, recipe: Recipe) -> FoundRate:

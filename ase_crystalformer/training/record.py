@@ -3,6 +3,7 @@
 import json
 import logging
 import platform
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ase_crystalformer.errors import BadRecipe, MissingData
+from ase_crystalformer.errors import BadModelFile, BadRecipe, MissingData
 from ase_crystalformer.training.commit import commit_of
 from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
 from ase_crystalformer.training.processes import is_first
@@ -64,6 +65,7 @@ def checkpoint_of(folder: Path) -> Path:
 
     Raises:
         BadRecipe: There is none yet.
+        BadModelFile: It is damaged.
     """
     path = folder / "checkpoints" / "last.ckpt"
     if not path.is_file():
@@ -71,7 +73,21 @@ def checkpoint_of(folder: Path) -> Path:
             f"{folder} has no checkpoint to continue from ({path} does not exist). Train without "
             "--resume; machine.checkpoint_minutes says how often one is written."
         )
+    if not _is_whole(path):
+        raise BadModelFile(
+            f"{path} is damaged: it was cut off or altered, and cannot be continued from. Put a "
+            f"copy in its place, or remove {folder} and train anew without --resume."
+        )
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of torch, which is a zip archive, is all there; every byte is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except zipfile.BadZipFile:
+        return False
 
 
 def changed_since(folder: Path, recipe: Recipe) -> list[str]:
@@ -79,13 +95,30 @@ def changed_since(folder: Path, recipe: Recipe) -> list[str]:
 
     Raises:
         MissingData: The folder has no ``recipe.json``.
+        BadModelFile: It is damaged.
     """
     before, now = _compared(_recipe_in(folder)), _compared(recipe)
     return [name for name in now if before[name] != now[name]]
 
 
+def differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Name entries of tables, and of tables in them, that differ."""
+    names = []
+    for key in dict.fromkeys((*before, *now)):
+        one, other = before.get(key), now.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            names += [f"{key}.{name}" for name in differing(one, other)]
+        elif one != other:
+            names.append(key)
+    return names
+
+
 def fold_overrides(folder: Path) -> list[str]:
-    """Write the fold of a run, and its packed set, as ``--set`` takes them; none has none."""
+    """Write the fold of a run, and its packed set, as ``--set`` takes them; none has none.
+
+    Raises:
+        BadModelFile: ``recipe.json`` of the folder is damaged.
+    """
     if not (folder / "recipe.json").is_file():
         return []
     data = _recipe_in(folder).data
@@ -108,7 +141,14 @@ def _recipe_in(folder: Path) -> Recipe:
     path = folder / "recipe.json"
     if not path.is_file():
         raise MissingData(f"{folder} is no run folder: {path} does not exist.")
-    return check_recipe(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        told = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise BadModelFile(
+            f"{path} is damaged, so what the run in {folder} learns is not known: {error}. Put a "
+            f"copy in its place, or remove {folder} and train anew without --resume."
+        ) from error
+    return check_recipe(told)
 
 
 def keep_metrics(folder: Path) -> None:

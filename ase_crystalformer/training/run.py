@@ -30,7 +30,11 @@ from ase_crystalformer.training.record import (
     keep_metrics,
     write_record,
 )
-from ase_crystalformer.training.surroundings import surroundings
+from ase_crystalformer.training.surroundings import (
+    accelerator_of,
+    check_machine,
+    surroundings,
+)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -58,6 +62,8 @@ def train(
         BadRecipe: The recipe is not valid, or its data are not to be had.
     """
     read = read_recipe(recipe, overrides, row=row)
+    if not read.name.strip("."):
+        raise BadRecipe(f"name is {read.name!r}, which is no name of a folder. Give another.")
     folder = Path(runs) / read.name
     begun = (folder / "checkpoints" / "last.ckpt").exists() or (folder / "model.json").exists()
     if begun and not resume:
@@ -99,8 +105,13 @@ def fit(
     folder = Path(folder)
     checkpoint = _checkpoint(recipe, folder) if resume else None
     with surroundings(recipe.machine):
+        check_machine(recipe.machine)
         packed = prepare(recipe)
         data = PackedData(packed, recipe)
+        if len(data.val) == 0:
+            LOGGER.warning(
+                "%s has no crystal that judges (part val): no error will be known.", packed.folder
+            )
         model = build_model(recipe, packed, data.train)
         objective = build_objective(recipe, model, packed, data.train)
         saver = SaveModel(folder, write_record(recipe, folder))
@@ -110,6 +121,8 @@ def fit(
         trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
         if len(data.val) == 0:
             _finish_unjudged(recipe, module, data, saver)
+        elif not saver.saved:  # Nothing was left to do: what is known of the run is on its card.
+            model.card = CrystalModel.load(folder / "model").card
     return model.eval()
 
 
@@ -124,7 +137,6 @@ def _finish_unjudged(recipe: Recipe, module: Fitting, data: PackedData, saver: S
 
 def _checkpoint(recipe: Recipe, folder: Path) -> Path:
     """Prepare to continue, and tell if the trajectory will not be that of an unbroken run."""
-    checkpoint = checkpoint_of(folder)
     changed = changed_since(folder, recipe)
     if settled := [name for name in changed if name in SETTLED]:
         raise BadRecipe(
@@ -138,6 +150,7 @@ def _checkpoint(recipe: Recipe, folder: Path) -> Path:
             folder,
             ", ".join(changed),
         )
+    checkpoint = checkpoint_of(folder)
     keep_metrics(folder)
     return checkpoint
 
@@ -166,7 +179,7 @@ def _trainer(
     )
     callbacks += more
     return Trainer(
-        accelerator=machine.accelerator,
+        accelerator=accelerator_of(machine),
         devices=machine.devices,
         num_nodes=machine.nodes,
         strategy=machine.strategy,

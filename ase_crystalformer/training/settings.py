@@ -1,15 +1,16 @@
-"""How weights move, where a run is computed, what is denoised: tables of a recipe."""
+"""How weights move, what errors cost, where a run is computed: tables of a recipe."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
 
 from ase_crystalformer.errors import unknown_name
 from ase_crystalformer.training.schedules import SCHEDULES
 
 STRICT = ConfigDict(extra="forbid")
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -61,6 +62,60 @@ class Optim:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class EnergyLoss:
+    r"""Weights of the errors of a potential.
+
+    Each term is a mean absolute error: energy in eV/atom, force as the length of the error vector
+    in eV/Å, stress in eV/Å³. Where energies have no weight, the energy of each element is fitted
+    afterwards, by least squares on the training energies.
+
+    Errors of large labels count less: a force error is divided by 1 + \|F\| / ``force_knee``, a
+    stress error likewise. Else a few violent frames drown the many near equilibrium.
+
+    Attributes:
+        preset: ``forces-only`` is the objective of PolyGET (R. Feng et al., arXiv:2309.00585):
+            energy and stress have no weight.
+        energy: Weight of the energy.
+        force: Weight of the forces.
+        stress: Weight of the stress.
+        force_knee: From about which force on, eV/Å, errors count in proportion to it.
+        stress_knee: The same of the stress, eV/Å³.
+        scale: The group of data on whose energy scale the model shall stand. ``None`` is that of
+            Materials Project (``mp``) where the data hold it, else the only one there is.
+    """
+
+    preset: Literal["forces-only"] | None = None
+    energy: Annotated[float, Field(ge=0)] = 1.0
+    force: Annotated[float, Field(ge=0)] = 1.0
+    stress: Annotated[float, Field(ge=0)] = 10.0
+    force_knee: Positive = 1.0
+    stress_knee: Positive = 0.05
+    scale: str | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> "EnergyLoss":
+        """One of the errors counts."""
+        if not (self.energy or self.force or self.stress):
+            raise ValueError("energy, force and stress are all 0: nothing would be learned")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, told: Any) -> Any:
+        """Set what the preset decides, and refuse what contradicts it."""
+        told = told.kwargs or {} if isinstance(told, ArgsKwargs) else told
+        if not isinstance(told, dict) or told.get("preset") != "forces-only":
+            return told
+        unused = {"energy": 0.0, "stress": 0.0}
+        for name in unused:
+            if told.get(name):
+                raise ValueError(
+                    f"{name} = {told[name]} contradicts preset = 'forces-only'; drop one of them"
+                )
+        return told | unused
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Denoise:
     """Telling by how much atoms of crystals at rest were moved (``training.denoising``).
 
@@ -83,7 +138,8 @@ class Machine:
     processes make up one step, and on ``precision`` and ``matmul``; on nothing else here.
 
     Attributes:
-        accelerator: Lightning's name: ``auto``, ``cpu``, ``gpu``.
+        accelerator: Lightning's name: ``cpu``, ``gpu``; ``auto`` is ``gpu`` where CUDA is. Apple's
+            (``mps``) lacks double precision, in which energies are kept.
         devices: How many per node, or ``auto``.
         nodes: How many machines; torchrun or SLURM starts the processes on each.
         strategy: Lightning's name of how devices share the work: ``auto``, ``ddp``.
@@ -107,3 +163,10 @@ class Machine:
     workers: Annotated[int, Field(ge=0)] = 0
     loggers: tuple[Literal["csv", "tensorboard", "wandb"], ...] | None = None
     checkpoint_minutes: Positive = 5.0
+
+    @model_validator(mode="after")
+    def _double(self) -> "Machine":
+        """The accelerator computes in double precision."""
+        if self.accelerator == "mps":
+            raise ValueError("accelerator 'mps' has no double precision; use cpu, gpu or auto")
+        return self

@@ -75,6 +75,13 @@ def known_labels(packed: PackedCrystals) -> dict[str, NDArray[np.int64]]:
     return known | {"forces": with_forces, "stress": stress, "atoms": atoms}
 
 
+def has_labels(packed: PackedCrystals, name: str) -> bool:
+    """Say whether any crystal has ``forces``, or a ``stress``; reads no further than the first."""
+    if name == "stress":
+        return bool(np.isfinite(packed.arrays["stress"]).any())
+    return any(bool(np.isfinite(forces).any()) for _, forces in _forces(packed))
+
+
 def largest_forces(packed: PackedCrystals) -> NDArray[np.float64]:
     """Length of the largest force in every crystal, eV/Å; zero where it has none."""
     largest = np.zeros(len(packed))

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.settings import Machine
 
 #: Loggers of Lightning that advertise, and repeat what the recipe says.
@@ -23,6 +26,39 @@ NEEDLESS = (
     ".*Grad strides do not match bucket view strides.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
+
+
+def accelerator_of(machine: Machine) -> str:
+    """Lightning's name of what computes; ``auto`` is CUDA where it is, else the CPU."""
+    if machine.accelerator != "auto":
+        return machine.accelerator
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_machine(machine: Machine) -> None:
+    """Refuse what Lightning cannot compute with, before anything is read.
+
+    Raises:
+        BadRecipe: saying which entry.
+    """
+    try:
+        Trainer(
+            accelerator=accelerator_of(machine),
+            devices=machine.devices,
+            num_nodes=machine.nodes,
+            strategy=machine.strategy,
+            precision=machine.precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+        raise BadRecipe(
+            f"machine: accelerator = {machine.accelerator!r}, devices = {machine.devices!r}, "
+            f"strategy = {machine.strategy!r}, precision = {machine.precision!r} do not go "
+            f"together here: {error}"
+        ) from error
 
 
 @contextmanager

@@ -6,7 +6,8 @@ The space is a TOML file of entries of the recipe, each with what may be chosen:
     "model.blocks" = { low = 2, high = 5 }
     "model.width" = [64, 96, 128]
 
-The study lies in ``study.db`` of its folder, beside the runs, so it can go on.
+The study lies in ``study.db`` of its folder, beside the runs, so it can go on. All runs learn from
+one packed set and are judged by one loss, so what changes these cannot be searched for.
 
 Source: T. Akiba et al., "Optuna", KDD 2019, arXiv:1907.10902, with its default search (tree-
 structured Parzen estimators) and its median rule for cutting off.
@@ -14,7 +15,7 @@ structured Parzen estimators) and its median rule for cutting off.
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -24,10 +25,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ase_crystalformer.errors import BadRecipe, CrystalformerError, MissingExtra
-from ase_crystalformer.training.config import Recipe, read_recipe
+from ase_crystalformer.mixer import make_encoder
+from ase_crystalformer.neighbours import Rule
+from ase_crystalformer.training.config import Recipe, read_recipe, recipe_dict
 from ase_crystalformer.training.processes import is_alone
-from ase_crystalformer.training.record import write_json
+from ase_crystalformer.training.record import differing, write_json
 from ase_crystalformer.training.run import fit
+from ase_crystalformer.training.settings import Machine
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -36,6 +40,15 @@ if TYPE_CHECKING:
 UNCUT_TRIALS, UNCUT_EPOCHS = 5, 2
 
 RANGE = {"low", "high", "log"}
+
+#: Optuna's states of trials that came to an end.
+ENDED = ("COMPLETE", "PRUNED")
+
+#: Entries, or tables of them, that change the validation loss or the crystals it is taken over.
+JUDGED_BY = (
+    *("denoise", "energy", "kinds", "loss", "targets", "weights", "data.directory", "data.fold"),
+    *("data.hold_out", "data.largest", "data.largest_crystal", "data.packed", "data.source"),
+)
 
 #: What ends a trial, and not the sweep.
 FAILURES = (CrystalformerError, torch.OutOfMemoryError)
@@ -50,12 +63,14 @@ class Swept:
         overrides: Entries of the recipe, as for ``--set``.
         run: Its run folder.
         finished: Trials that came to an end, those cut off included.
+        failed: Trials that failed, not among the finished.
     """
 
     loss: float
     overrides: tuple[str, ...]
     run: Path
     finished: int
+    failed: int
 
 
 def sweep(
@@ -76,13 +91,14 @@ def sweep(
         recipe: File of the recipe.
         space: File of the space.
         folder: Of the study.
-        trials: How many shall have come to an end in all.
+        trials: How many shall have come to an end in all. As many as are missing are begun; another
+            call makes up for those that failed.
         overrides: Entries of the recipe to replace in every trial, as for ``--set``.
         progress: Show the progress bar of each run.
 
     Raises:
-        BadRecipe: A recipe is not valid, nor is the space; no trial came to an end; or this is one
-            of several processes.
+        BadRecipe: A recipe is not valid, nor is the space; the study began with another recipe or
+            space; no trial came to an end; or this is one of several processes.
         MissingExtra: Optuna is not installed.
     """
     optuna = _optuna()
@@ -93,10 +109,13 @@ def sweep(
         )
     folder = Path(folder)
     choices = read_space(space)
-    first = {
-        key: told[0] if isinstance(told, list) else told["low"] for key, told in choices.items()
-    }
-    seed = read_recipe(recipe, [*overrides, *_overrides(first)]).seed
+
+    def read(chosen: dict[str, Any]) -> Recipe:
+        return read_recipe(recipe, [*overrides, *_overrides(chosen)])
+
+    first = {key: _values(told)[0] for key, told in choices.items()}
+    base = read(first)
+    _refuse_other_graphs(read, first, choices)
     folder.mkdir(parents=True, exist_ok=True)
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -107,13 +126,14 @@ def sweep(
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(UNCUT_TRIALS, UNCUT_EPOCHS),
         )
-        study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+        _settle(study, base, choices, folder)
+        study.sampler = optuna.samplers.TPESampler(seed=base.seed + len(study.trials))
 
         def run(trial: "Trial") -> float:
-            chosen = _overrides({key: _choose(trial, key, told) for key, told in choices.items()})
-            return _run(read_recipe(recipe, [*overrides, *chosen]), trial, folder, progress)
+            chosen = {key: _choose(trial, key, told) for key, told in choices.items()}
+            return _run(read(chosen), trial, folder, progress)
 
-        left = max(0, trials - _finished(study))
+        left = max(0, trials - _count(study, *ENDED))
         study.optimize(run, n_trials=left, catch=FAILURES)
         return _told(study, folder)
     finally:
@@ -124,7 +144,7 @@ def read_space(path: str | Path) -> dict[str, Any]:
     """Read what may be chosen: by entry of a recipe a list of values, or a range.
 
     Raises:
-        BadRecipe: naming the entry that is neither.
+        BadRecipe: naming the entry that is neither, or that changes what runs are judged by.
     """
     try:
         told = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -138,7 +158,63 @@ def read_space(path: str | Path) -> dict[str, Any]:
                 "{ low = 1e-4, high = 1e-2, log = true }, low not above high and above zero with "
                 "log; names of entries stand in quotes."
             )
+    if judging := [key for key in told if _is_within(key, JUDGED_BY)]:
+        raise BadRecipe(
+            f"{path}: {', '.join(judging)} cannot be searched for, since runs are judged by their "
+            "validation loss, which is another one, or of other crystals, for every value. Set it "
+            "in the recipe, or by --set."
+        )
     return told
+
+
+def _is_within(key: str, names: Sequence[str]) -> bool:
+    return any(f"{key.strip()}.".startswith(f"{name}.") for name in names)
+
+
+def _values(told: Any) -> list[Any]:
+    """List what may be chosen; of a range, its ends."""
+    return told if isinstance(told, list) else [told["low"], told["high"]]
+
+
+def _refuse_other_graphs(
+    read: Callable[[dict[str, Any]], Recipe], first: dict[str, Any], choices: dict[str, Any]
+) -> None:
+    """Refuse entries whose values need sets packed by different rules."""
+    for key in (key for key in choices if _is_within(key, ("encoder", "model"))):
+        found = (_rule(read, first | {key: value}) for value in _values(choices[key]))
+        rules = sorted({str(rule) for rule in found if rule is not None})
+        if len(rules) > 1:
+            raise BadRecipe(
+                f"{key} cannot be searched for: its values need other graphs ({', '.join(rules)}), "
+                "and all runs learn from one packed set. Sweep once for each, with --set for it "
+                "and for data.packed."
+            )
+
+
+def _rule(read: Callable[[dict[str, Any]], Recipe], chosen: dict[str, Any]) -> Rule | None:
+    """Which graphs a choice needs; ``None`` if it cannot be, which its trial tells."""
+    try:
+        recipe = read(chosen)
+        with torch.random.fork_rng(devices=[]):
+            return make_encoder(recipe.encoder, recipe.model).rule
+    except (TypeError, ValueError):
+        return None
+
+
+def _settle(study: "Study", recipe: Recipe, choices: dict[str, Any], folder: Path) -> None:
+    """Keep in a study what all its trials share; refuse to go on with anything else."""
+    machine = Machine(precision=recipe.machine.precision, matmul=recipe.machine.matmul)
+    data = replace(recipe.data, packed=recipe.data.packed.resolve(), directory=None)
+    shared = replace(recipe, name="sweep", data=data, machine=machine, published=())
+    now = {"recipe": recipe_dict(shared), "space": choices}
+    if not study.trials:
+        for name, value in now.items():
+            study.set_user_attr(name, value)
+    if changed := differing(study.user_attrs, now):
+        raise BadRecipe(
+            f"The study in {folder} began with another {', '.join(changed)}. Go on with the same "
+            "recipe and space, or begin another study: --out FOLDER."
+        )
 
 
 def _is_range(choice: Any) -> bool:
@@ -188,8 +264,8 @@ def _overrides(chosen: dict[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
 
 
-def _finished(study: "Study") -> int:
-    return sum(trial.state.is_finished() for trial in study.trials)
+def _count(study: "Study", *states: str) -> int:
+    return sum(trial.state.name in states for trial in study.trials)
 
 
 def _told(study: "Study", folder: Path) -> Swept:
@@ -203,10 +279,11 @@ def _told(study: "Study", folder: Path) -> Swept:
         loss=float(best.value),
         overrides=tuple(_overrides(best.params)),
         run=folder / f"trial-{best.number:03d}",
-        finished=_finished(study),
+        finished=_count(study, *ENDED),
+        failed=_count(study, "FAIL"),
     )
     told = {"loss": swept.loss, "overrides": swept.overrides, "run": swept.run.name}
-    write_json(folder / "best.json", told | {"finished": swept.finished})
+    write_json(folder / "best.json", told | {"finished": swept.finished, "failed": swept.failed})
     return swept
 
 
