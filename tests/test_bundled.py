@@ -91,15 +91,21 @@ def test_rock_salt_forms(table):
 
 
 def test_elements_form_from_themselves(table):
-    # Not diamond: it is predicted at 0.4 eV/atom, PBE has 0.14. README says so.
     elements = table.loc[["Si", "Cu", "Al", "Na"], "formation_energy_per_atom"]
-    assert (elements.abs() < 0.15).all()
+    assert (elements.abs() < 0.1).all()
+    assert table.loc["C", "formation_energy_per_atom"] == pytest.approx(0.14, abs=0.1)  # PBE
 
 
 def test_metals_have_no_gap_and_insulators_a_wide_one(table):
-    assert (table.loc[["Cu", "Al", "Na"], "band_gap"] < 0.2).all()
-    assert table.loc["Si", "band_gap"] == pytest.approx(0.6, abs=0.5)  # PBE
-    assert table.loc["NaCl", "band_gap"] > 3
+    assert (table.loc[["Cu", "Al", "Na"], "band_gap"] < 0.1).all()
+    # Gaps of PBE, eV. Silicon is the worst of them: it is predicted at 1.1. README says so.
+    known = {"Si": 0.61, "C": 4.11, "NaCl": 5.0}
+    assert (table.loc[list(known), "band_gap"] - list(known.values())).abs().mean() < 0.4
+    known = {"MgO": ("rocksalt", 4.25, 4.4), "AlAs": ("zincblende", 5.73, 1.5)}
+    known |= {"KCl": ("rocksalt", 6.39, 5.1), "GaP": ("zincblende", 5.51, 1.6)}
+    crystals = [bulk(name, kind, a=a) for name, (kind, a, _) in known.items()]
+    found = predict(crystals, ["band_gap"], progress=False)["band_gap"]
+    assert found.to_list() == pytest.approx([gap for *_, gap in known.values()], abs=0.4)
 
 
 def test_diamond_is_the_hardest_and_sodium_the_softest(table):
