@@ -140,6 +140,7 @@ class SaveModel(Callback):
         """Save from the first process, while the model holds the averaged weights."""
         assert isinstance(pl_module, Fitting)
         measured = pl_module.measured()
+        self.saved = True  # by the first process, which is what counts
         if trainer.is_global_zero and not trainer.sanity_checking:
             self.save(pl_module, measured, trainer.current_epoch + 1)
 
@@ -149,7 +150,6 @@ class SaveModel(Callback):
         model = module.model
         model.card = replace(model.card, errors=errors, training=history)
         model.save(self.folder / "model")
-        self.saved = True
 
     def _seconds(self) -> float:
         return self.earlier + time.monotonic() - self.begun
