@@ -38,7 +38,8 @@ def test_every_variant_changes_one_thing_and_is_a_recipe(tmp_path, monkeypatch):
         ablation, "fit", lambda recipe, folder, **_: trained.update({folder.name: recipe})
     )
     asked = Namespace(recipe=RECIPE, row="band_gap", set=["optim.epochs=3"], data=Path("data"))
-    asked = Namespace(**vars(asked), out=tmp_path, start=["x=a/model"], seeds=2, variants=[])
+    asked = Namespace(**vars(asked), out=tmp_path, start=["x=a/model"], seeds=2, folds=None)
+    asked = Namespace(**vars(asked), variants=[])
     ablation.run(asked)
     assert len(trained) == 2 * (len(ablation.VARIANTS) + 2)
     base = trained["as-it-is-seed-1"]
@@ -51,6 +52,9 @@ def test_every_variant_changes_one_thing_and_is_a_recipe(tmp_path, monkeypatch):
     assert changed["without-angular-invariants-seed-1"] == ["name", "model"]
     assert changed["gap-as-a-plain-number-seed-1"] == ["name", "kinds"]
     assert changed["encoder-from-x-seed-1"] == ["name", "start_encoder"]
+    beside = "displacements-told-beside-seed-1"
+    assert changed.pop(beside) == ["name", "data", "denoise"]
+    assert trained[beside].data.packed == tmp_path / "packed-atoms"
     assert all(len(keys) == 2 for name, keys in changed.items() if "as-it-is" not in name)
     with pytest.raises(SystemExit, match="No variant nonsense"):
         ablation.run(Namespace(**{**vars(asked), "variants": ["nonsense"]}))
@@ -58,8 +62,8 @@ def test_every_variant_changes_one_thing_and_is_a_recipe(tmp_path, monkeypatch):
 
 def test_seeds_are_compared_with_themselves():
     seeds = {
-        "better": {0: told("better", 0, 0.5), 1: told("better", 1, 1.0)},
-        ablation.BASE: {0: told(ablation.BASE, 0, 1.0), 1: told(ablation.BASE, 1, -3.0)},
+        "better": {(0, 0): told("better", 0, 0.5), (0, 1): told("better", 1, 1.0)},
+        ablation.BASE: {(0, 0): told(ablation.BASE, 0, 1.0), (0, 1): told(ablation.BASE, 1, -3.0)},
     }
     base, better, mean = ablation.compare(seeds)
     assert (base["variant"], base["score"]) == (ablation.BASE, 2.0)

@@ -188,10 +188,11 @@ def test_a_damaged_recipe_of_a_run_is_named(recipe, tmp_path, text):
     run = tmp_path / "runs" / "small"
     write_record(property_recipe(tmp_path / "set"), run)
     (run / "recipe.json").write_text(text)
-    done = CliRunner().invoke(app, ["train", str(recipe), "--resume", str(run)])
-    assert done.exit_code == 1
-    assert isinstance(done.exception, SystemExit)
-    assert "recipe.json is damaged" in done.output
+    for told in (["train", str(recipe), "--resume"], ["table"]):
+        done = CliRunner().invoke(app, [*told, str(run)])
+        assert done.exit_code == 1
+        assert isinstance(done.exception, SystemExit)
+        assert "recipe.json is damaged" in done.output
 
 
 @pytest.mark.parametrize("name", ["mine-4", "JVASP-", "JVASP-4/1"])

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from ase_crystalformer.data.crystals import Split
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import MissingData
-from ase_crystalformer.leaderboards.runs import open_run, outcomes_of, recipe_of
+from ase_crystalformer.leaderboards.runs import open_run, outcomes_of
 from ase_crystalformer.model_file import read_card
 from ase_crystalformer.targets import Target
 from ase_crystalformer.training.config import Recipe
 from ase_crystalformer.training.objective import error_name
-from ase_crystalformer.training.record import write_json
+from ase_crystalformer.training.record import recipe_of, write_json
 
 Values = NDArray[np.float64]
 

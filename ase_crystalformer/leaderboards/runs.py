@@ -1,6 +1,5 @@
 """What a trained run says of the crystals it was tested on."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from ase_crystalformer.data.crystals import Split
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.pretrained import load_model
-from ase_crystalformer.training.config import Recipe, check_recipe
+from ase_crystalformer.training.config import Recipe
 from ase_crystalformer.training.evaluate import collect
+from ase_crystalformer.training.record import recipe_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +104,3 @@ def outcomes_of(run: TrainedRun, *, device: str = "auto", progress: bool = True)
             )
         )
     return outcomes
-
-
-def recipe_of(run: Path) -> Recipe:
-    """Read the recipe of a run.
-
-    Raises:
-        MissingData: It is no run folder.
-    """
-    path = run / "recipe.json"
-    if not path.is_file():
-        raise MissingData(f"{run} is no run folder: {path} does not exist.")
-    return check_recipe(json.loads(path.read_text(encoding="utf-8")))

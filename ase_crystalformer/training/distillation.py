@@ -26,7 +26,7 @@ from ase_crystalformer.training.defaults import (
 from ase_crystalformer.training.evaluate import Score, of_known_elements
 from ase_crystalformer.training.labelling import label_frames
 from ase_crystalformer.training.prepare import prepare
-from ase_crystalformer.training.record import noted, write_json
+from ase_crystalformer.training.record import noted, recipe_of, write_json
 from ase_crystalformer.training.run import fit
 from ase_crystalformer.training.speed import Speed, time_both
 
@@ -185,8 +185,7 @@ def _open(folder: Path, settings: dict[str, Any]) -> None:
 def _trained(folder: Path, told: dict[str, Any] | None, progress: bool) -> CrystalModel:
     """Train the student after a recipe, or go on with it."""
     if told is None:
-        recipe = check_recipe(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
-        return fit(recipe, folder, resume=True, progress=progress)
+        return fit(recipe_of(folder), folder, resume=True, progress=progress)
     if not (folder / FRAMES).is_file() or (folder / FRAMES).stat().st_size == 0:
         raise MissingData(f"The teacher labelled no frame; {folder}/left_out.txt tells why.")
     remove_packed(folder / "packed")  # of fewer frames

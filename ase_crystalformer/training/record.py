@@ -97,7 +97,7 @@ def changed_since(folder: Path, recipe: Recipe) -> list[str]:
         MissingData: The folder has no ``recipe.json``.
         BadModelFile: It is damaged.
     """
-    before, now = _compared(_recipe_in(folder)), _compared(recipe)
+    before, now = _compared(recipe_of(folder)), _compared(recipe)
     return [name for name in now if before[name] != now[name]]
 
 
@@ -121,7 +121,7 @@ def fold_overrides(folder: Path) -> list[str]:
     """
     if not (folder / "recipe.json").is_file():
         return []
-    data = _recipe_in(folder).data
+    data = recipe_of(folder).data
     if data.fold is None:
         return []
     return [f"data.fold={data.fold}", f"data.packed={json.dumps(str(data.packed))}"]
@@ -137,7 +137,13 @@ def _compared(recipe: Recipe) -> dict[str, Any]:
     return told
 
 
-def _recipe_in(folder: Path) -> Recipe:
+def recipe_of(folder: Path) -> Recipe:
+    """Read the recipe of a run.
+
+    Raises:
+        MissingData: It is no run folder.
+        BadModelFile: ``recipe.json`` of the folder is damaged.
+    """
     path = folder / "recipe.json"
     if not path.is_file():
         raise MissingData(f"{folder} is no run folder: {path} does not exist.")
@@ -146,7 +152,7 @@ def _recipe_in(folder: Path) -> Recipe:
     except (ValueError, TypeError) as error:
         raise BadModelFile(
             f"{path} is damaged, so what the run in {folder} learns is not known: {error}. Put a "
-            f"copy in its place, or remove {folder} and train anew without --resume."
+            f"copy in its place, or remove {folder} and train anew."
         ) from error
     return check_recipe(told)
 
