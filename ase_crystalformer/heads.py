@@ -30,11 +30,27 @@ def mean_over_atoms(
     return sum_over_atoms(values, graph) / ones.reshape(-1, *[1] * (values.dim() - 1))
 
 
-class PropertyHead(nn.Module):
-    """Mean over atoms, then one small network per target.
+def attention_over_atoms(
+    values: Float[Tensor, "atoms width"], score: Float[Tensor, "atoms 1"], graph: CrystalGraph
+) -> Float[Tensor, "crystals width"]:
+    r"""Average with weights that are a softmax over the atoms of a crystal.
 
-    With one target and the encoder's activation this is the head both Crystalformer and ComFormer
-    publish.
+    .. math:: \sum_i e^{s_i} x_i \Big/ \sum_i e^{s_i}
+
+    It is the same for every cell of a crystal, and the plain mean where all scores are equal.
+    """
+    index = graph.crystal[:, None]
+    highest = score.new_zeros(graph.crystals, 1)
+    highest = highest.scatter_reduce(0, index, score.detach(), "amax", include_self=False)
+    weight = torch.exp(score - highest.index_select(0, graph.crystal))
+    return sum_over_atoms(weight * values, graph) / sum_over_atoms(weight, graph)
+
+
+class PropertyHead(nn.Module):
+    """Mean over atoms, plain or weighted, then one small network per target.
+
+    With one target, the plain mean and the encoder's activation this is the head both Crystalformer
+    and ComFormer publish. Weights begin equal.
     """
 
     def __init__(self, width: int, targets: Sequence[Target]) -> None:
@@ -48,11 +64,20 @@ class PropertyHead(nn.Module):
                 for target in targets
             }
         )
+        self.scores = nn.ModuleDict()
+        for target in targets:
+            if target.pooling == "attention":
+                self.scores[target.name] = score = nn.Linear(width, 1, bias=False)
+                nn.init.zeros_(score.weight)
 
     def forward(self, features: AtomFeatures, graph: CrystalGraph) -> dict[str, Tensor]:
         """Raw outputs of every target, (crystals, outputs); decoded by ``Target.decode``."""
-        pooled = mean_over_atoms(features.invariant, graph)
-        return {name: tower(pooled) for name, tower in self.towers.items()}
+        x = features.invariant
+        mean = mean_over_atoms(x, graph)
+        pooled = {
+            name: attention_over_atoms(x, score(x), graph) for name, score in self.scores.items()
+        }
+        return {name: tower(pooled.get(name, mean)) for name, tower in self.towers.items()}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

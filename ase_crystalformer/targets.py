@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Kind = Literal["linear", "log10", "gap", "chance"]
+Pooling = Literal["mean", "attention"]
 
 #: Weight of the metal/non-metal question in the loss of a gap, against its absolute error in eV.
 GATE_WEIGHT = 0.2
@@ -31,6 +32,9 @@ class Target:
         kind: How it is scaled.
         mean: Of the training labels, after the logarithm.
         std: Likewise.
+        pooling: What of the atoms it depends on: their ``mean``, or one in which each atom counts
+            as much as it is learned to (``heads.attention_over_atoms``), for what a few atoms
+            decide, as they do the highest frequency of a crystal.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Target:
     kind: Kind = "linear"
     mean: float = 0.0
     std: float = 1.0
+    pooling: Pooling = "mean"
 
     @property
     def outputs(self) -> int:

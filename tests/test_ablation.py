@@ -41,7 +41,7 @@ def test_every_variant_changes_one_thing_and_is_a_recipe(tmp_path, monkeypatch):
     asked = Namespace(**vars(asked), out=tmp_path, start=["x=a/model"], seeds=2, folds=None)
     asked = Namespace(**vars(asked), variants=[])
     ablation.run(asked)
-    assert len(trained) == 2 * (len(ablation.VARIANTS) + 2)
+    assert len(trained) == 2 * (len(ablation.VARIANTS) + 3)
     base = trained["as-it-is-seed-1"]
     assert (base.seed, base.optim.epochs, base.data.packed) == (1, 3, tmp_path / "packed")
     changed = {
@@ -51,6 +51,7 @@ def test_every_variant_changes_one_thing_and_is_a_recipe(tmp_path, monkeypatch):
     }
     assert changed["without-angular-invariants-seed-1"] == ["name", "model"]
     assert changed["gap-as-a-plain-number-seed-1"] == ["name", "kinds"]
+    assert changed["attention-over-atoms-seed-1"] == ["name", "pooling"]
     assert changed["encoder-from-x-seed-1"] == ["name", "start_encoder"]
     beside = "displacements-told-beside-seed-1"
     assert changed.pop(beside) == ["name", "data", "denoise"]

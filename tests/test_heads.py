@@ -1,6 +1,7 @@
 """From atom features to quantities: pooling, energies, forces, stress, repulsion."""
 
 import math
+from dataclasses import replace
 
 import ase.data
 import numpy as np
@@ -14,6 +15,7 @@ from ase_crystalformer.graph import collate
 from ase_crystalformer.heads import (
     EnergyHead,
     PropertyHead,
+    attention_over_atoms,
     forces_and_stress,
     mean_over_atoms,
     sum_over_atoms,
@@ -61,6 +63,41 @@ def test_a_property_head_has_a_tower_per_target(batch):
     }
     mean = features.invariant[:2].mean(0, keepdim=True)
     torch.testing.assert_close(raw["gap"][:1], head.towers["gap"](mean))
+
+
+def test_attention_counts_atoms_by_a_softmax_within_each_crystal(batch):
+    values = torch.randn(7, 3, dtype=torch.float64)
+    score = torch.randn(7, 1, dtype=torch.float64) + 900 * batch.crystal[:, None]
+    found = attention_over_atoms(values, score, batch)
+    for crystal, atoms in enumerate((slice(0, 2), slice(2, 7))):
+        weight = torch.softmax(score[atoms], 0)
+        torch.testing.assert_close(found[crystal], (weight * values[atoms]).sum(0))
+
+
+def test_attention_sees_an_atom_as_often_as_it_stands_for(batch):
+    values = torch.randn(7, 3, dtype=torch.float64)
+    score = torch.randn(7, 1, dtype=torch.float64)
+    twice = replace(batch, multiplicity=batch.multiplicity * 2)
+    torch.testing.assert_close(
+        attention_over_atoms(values, score, twice), attention_over_atoms(values, score, batch)
+    )
+    first = replace(batch, multiplicity=torch.tensor([3.0, 1, 1, 1, 1, 1, 1]))
+    weight = torch.softmax(score[[0, 0, 0, 1]], 0)
+    expected = (weight * values[[0, 0, 0, 1]]).sum(0)
+    torch.testing.assert_close(attention_over_atoms(values, score, first)[0], expected)
+
+
+def test_a_head_with_attention_begins_as_one_without_and_learns_which_atoms_count(batch):
+    target = Target(name="last_phonon_peak", unit="1/cm")
+    plain = PropertyHead(4, [target]).double()
+    head = PropertyHead(4, [replace(target, pooling="attention")]).double()
+    missing = head.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["scores.last_phonon_peak.weight"]
+    features = AtomFeatures(torch.randn(7, 4, dtype=torch.float64))
+    raw = head(features, batch)["last_phonon_peak"]
+    torch.testing.assert_close(raw, plain(features, batch)["last_phonon_peak"])
+    raw.sum().backward()
+    assert (head.scores["last_phonon_peak"].weight.grad != 0).all()
 
 
 # ------------------------------------------------------------------------------------ energy

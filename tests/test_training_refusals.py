@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from small_runs import (
     TARGETS,
     made_up,
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from ase_crystalformer.cli import app
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.build import build_model
 from ase_crystalformer.training.folds import is_done
@@ -41,6 +43,7 @@ def begun(recipe, folder, epochs=None):
         ("data", {"data": {"largest_crystal": 3}}),
         ("targets", {"targets": TARGETS[:2]}),
         ("kinds", {"kinds": {"band_gap": "linear"}}),
+        ("pooling", {"pooling": {"band_gap": "attention"}}),
         ("model", {"model": {"blocks": 2}}),
         ("start", {"start": "default-properties"}),
     ],
@@ -174,3 +177,18 @@ def test_a_model_to_start_from_keeps_its_kinds(properties, tmp_path):
         assert model.targets[0].kind == "linear"
     with pytest.raises(BadRecipe, match="as 'linear', but kinds asks for 'gap'"):
         build_model(property_recipe(properties, kinds={"band_gap": "gap"}, **start), packed, train)
+    weighted = property_recipe(properties, pooling={"band_gap": "attention"}, **start)
+    with pytest.raises(BadRecipe, match="as 'mean', but pooling asks for 'attention'"):
+        build_model(weighted, packed, train)
+
+
+def test_a_model_keeps_how_its_atoms_count(properties, tmp_path):
+    packed = PackedCrystals(properties)
+    recipe = property_recipe(properties, pooling={"band_gap": "attention"})
+    model = build_model(recipe, packed, packed.where("train"))
+    assert {one.name: one.pooling for one in model.targets}["band_gap"] == "attention"
+    torch.nn.init.ones_(model.head.scores["band_gap"].weight)
+    model.eval().save(tmp_path / "model")
+    again = CrystalModel.load(tmp_path / "model")
+    graph, _ = packed.batch([0, 3])
+    assert torch.equal(again(graph)["band_gap"], model(graph)["band_gap"])

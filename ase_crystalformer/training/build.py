@@ -67,7 +67,7 @@ def _new(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -> Cr
         return _new_potential(recipe, recipe.energy, packed, train)
     summary = "" if recipe.targets else PRETRAINED
     card = Card(name=recipe.name, summary=summary, elements=elements_seen(packed, train))
-    targets = fit_targets(recipe.targets, packed, train, recipe.kinds)
+    targets = fit_targets(recipe.targets, packed, train, recipe.kinds, recipe.pooling)
     return _new_model(recipe, card, targets=targets)
 
 
@@ -152,13 +152,14 @@ def _check_targets(
 ) -> None:
     """Refuse what the targets of the model to start from cannot learn."""
     for target in model.targets:
-        asked = recipe.kinds.get(target.name, target.kind)
-        if asked != target.kind:
-            raise BadRecipe(
-                f"start {recipe.start!r} learned {target.name!r} as {target.kind!r}, but kinds "
-                f"asks for {asked!r}. Leave it out of kinds, or name the model as start_encoder, "
-                "to take over its encoder alone."
-            )
+        for table, learned in (("kinds", target.kind), ("pooling", target.pooling)):
+            asked = getattr(recipe, table).get(target.name, learned)
+            if asked != learned:
+                raise BadRecipe(
+                    f"start {recipe.start!r} learned {target.name!r} as {learned!r}, but {table} "
+                    f"asks for {asked!r}. Leave it out of {table}, or name the model as "
+                    "start_encoder, to take over its encoder alone."
+                )
         check_labels(target, packed, train)
 
 

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import BadRecipe, unknown_name
 from ase_crystalformer.mixer import MixerConfig
-from ase_crystalformer.targets import TARGETS, Kind
+from ase_crystalformer.targets import TARGETS, Kind, Pooling
 from ase_crystalformer.training.rows import Published, choose_row, name_run, names_of
 from ase_crystalformer.training.settings import (
     STRICT,
@@ -41,7 +41,8 @@ class Data:
         directory: Where data sets of that name lie.
         largest: By source, leave crystals of more atoms out of the packed set.
         largest_crystal: Leave out crystals of more atoms (of orbits, if packed by symmetry).
-        share: By source, which share of its crystals is drawn in each epoch; 1 unless named.
+        share: By source, which share of its crystals is drawn in each epoch; 1 unless named, and 0
+            for one that is not learned from.
         augment: Turn and mirror each training crystal at random, anew in every step. An encoder
             that is equivariant learns nothing from it.
         hold_out: Of a list of files, the share that is set aside, in whole runs.
@@ -55,7 +56,7 @@ class Data:
     fold: Annotated[int, Field(ge=0, le=4)] | None = None
     largest: dict[str, Count] = field(default_factory=dict)
     largest_crystal: Count | None = None
-    share: dict[str, Annotated[float, Field(gt=0, le=1)]] = field(default_factory=dict)
+    share: dict[str, Annotated[float, Field(ge=0, le=1)]] = field(default_factory=dict)
     augment: bool = False
     hold_out: Fraction = 0.1
     replay: Annotated[float, Field(ge=0)] | None = None
@@ -80,6 +81,7 @@ class Recipe:
         weights: How much each target counts; 1 unless named.
         kinds: Of targets that are scaled otherwise than usual (``targets.Target``): the papers
             learn a ``band_gap`` as ``linear``.
+        pooling: Of targets that a few atoms decide, ``attention``; ``mean`` unless named.
         loss: Of properties: ``absolute`` or ``squared`` scaled errors.
         energy: Weights of a potential's errors; leave out for properties.
         denoise: An auxiliary task; without ``targets`` and ``energy`` it pretrains an encoder.
@@ -96,6 +98,7 @@ class Recipe:
     targets: tuple[str, ...] = ()
     weights: dict[str, float] = field(default_factory=dict)
     kinds: dict[str, Kind] = field(default_factory=dict)
+    pooling: dict[str, Pooling] = field(default_factory=dict)
     loss: Literal["absolute", "squared"] = "absolute"
     energy: EnergyLoss | None = None
     denoise: Denoise | None = None
@@ -125,15 +128,15 @@ class Recipe:
         _refuse_unknown("encoder", [self.encoder], ENCODERS)
         _refuse_unknown("target", self.targets, TARGETS)
         if self.targets:
-            _refuse_unknown("target of this recipe", self.weights, self.targets)
-            _refuse_unknown("target of this recipe", self.kinds, self.targets)
+            for named in (self.weights, self.kinds, self.pooling):
+                _refuse_unknown("target of this recipe", named, self.targets)
         return self
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> "Recipe":
         """What is told changes something."""
         if self.energy is not None:
-            idle = [name for name in ("weights", "kinds") if getattr(self, name)]
+            idle = [name for name in ("weights", "kinds", "pooling") if getattr(self, name)]
             idle += ["loss"] * (self.loss != "absolute")
             if idle:
                 raise ValueError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.heads import EnergyHead
-from ase_crystalformer.targets import TARGETS, Kind, Target
+from ase_crystalformer.targets import TARGETS, Kind, Pooling, Target
 from ase_crystalformer.training.objective import EnergyObjective
 
 Numbers = NDArray[np.int64]
@@ -22,6 +22,7 @@ def fit_targets(
     packed: PackedCrystals,
     train: Numbers,
     kinds: Mapping[str, Kind] | None = None,
+    pooling: Mapping[str, Pooling] | None = None,
 ) -> list[Target]:
     """Scale every target by the labels of the training crystals.
 
@@ -30,15 +31,23 @@ def fit_targets(
         packed: The crystals.
         train: Numbers of those that are learned from.
         kinds: Of targets that are scaled otherwise than usual.
+        pooling: Of targets that depend on atoms otherwise than by their mean.
 
     Raises:
         BadRecipe: A target has no labels, or some that cannot be what they are said to be.
     """
-    told = kinds or {}
-    targets = [replace(TARGETS[name], kind=told.get(name, TARGETS[name].kind)) for name in names]
+    targets = [targeted(name, kinds or {}, pooling or {}) for name in names]
     for target in targets:
         check_labels(target, packed, train)
     return [one.fitted(torch.from_numpy(packed.label(one.name)[train])) for one in targets]
+
+
+def targeted(name: str, kinds: Mapping[str, Kind], pooling: Mapping[str, Pooling]) -> Target:
+    """Make a target as a recipe asks for it, not scaled yet."""
+    usual = TARGETS[name]
+    return replace(
+        usual, kind=kinds.get(name, usual.kind), pooling=pooling.get(name, usual.pooling)
+    )
 
 
 def check_labels(target: Target, packed: PackedCrystals, train: Numbers) -> None:

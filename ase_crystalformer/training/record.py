@@ -26,8 +26,8 @@ LEFT_OUT = "left_out.txt"
 #: What a run cannot change while it goes on: which crystals it learns, and what it is.
 SETTLED = frozenset(
     (
-        *("data", "encoder", "kinds", "mixer", "model", "start", "start_encoder", "targets"),
-        "optim.optimizer",
+        *("data", "encoder", "kinds", "mixer", "model", "pooling", "start", "start_encoder"),
+        *("optim.optimizer", "targets"),
     )
 )
 
