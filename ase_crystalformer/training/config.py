@@ -14,6 +14,7 @@ from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import BadRecipe, unknown_name
 from ase_crystalformer.mixer import MixerConfig
 from ase_crystalformer.targets import TARGETS, Kind, Pooling
+from ase_crystalformer.training.pretraining import take_network
 from ase_crystalformer.training.rows import Published, choose_row, name_run, names_of
 from ase_crystalformer.training.settings import (
     STRICT,
@@ -75,6 +76,8 @@ class Recipe:
         name: Of the run folder and the model.
         encoder: A name in ``ENCODERS``.
         model: Fields of the encoder's configuration; with ``start`` as there, or more ``blocks``.
+            A file that tells neither ``encoder`` nor ``[model]`` has those of the model it starts
+            from.
         mixer: Size of a global mixer behind the encoder; leave out for none. With ``start``, a
             model without one gets a new one, and predicts at first what it did.
         targets: Properties to learn; leave empty for a potential.
@@ -188,6 +191,7 @@ def read_recipe(
     names = names_of(told)
     for override in overrides:
         set_key(told, override)
+    take_network(told)
     name_run(told, path.stem, row, names, fold)
     return check_recipe(told)
 

@@ -1,17 +1,37 @@
 """Encoders that are trained before the property that is asked of them, and taken over."""
 
 from dataclasses import asdict
+from typing import Any
 
 from ase_crystalformer.encoders.base import Encoder
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.mixer import MixedEncoder
 from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.model_file import read_card
 from ase_crystalformer.pretrained import find_model
 
 #: What the card of an encoder without a head says.
 PRETRAINED = (
     "An encoder, pretrained; it predicts nothing yet. Name it as start_encoder of a recipe."
 )
+
+
+def take_network(told: dict[str, Any]) -> None:
+    """Let a recipe that starts from a model, and tells no network, have that model's.
+
+    Args:
+        told: The recipe; changed.
+
+    Raises:
+        UnknownName: There is no such model.
+        BadModelFile: It is damaged, or no file is there.
+    """
+    start = told.get("start") or told.get("start_encoder")
+    if isinstance(start, str) and "encoder" not in told and "model" not in told:
+        card = read_card(find_model(start))
+        told["encoder"], told["model"] = card["encoder"], card["config"]
+        if "mixer" in card:
+            told.setdefault("mixer", card["mixer"])
 
 
 def take_encoder(model: CrystalModel, start: str) -> None:
