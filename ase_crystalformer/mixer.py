@@ -101,13 +101,14 @@ def make_encoder(name: str, config: dict[str, Any], mixer: dict[str, Any] | None
     """Make an encoder by name, with a mixer if one is configured."""
     build, config_type = ENCODERS[name]
     # TOML and JSON have lists only; a configuration does not change.
-    own = config_type(**{key: _fixed(value) for key, value in config.items()})
+    own = config_type(**{key: fixed(value) for key, value in config.items()})
     if mixer is None:
         return build(own)
     return MixedEncoder(MixedConfig(encoder=name, config=own, mixer=MixerConfig(**mixer)))
 
 
-def _fixed(value: Any) -> Any:
+def fixed(value: Any) -> Any:
+    """Turn a list of TOML or JSON into what a configuration holds; anything else stays."""
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -73,10 +73,11 @@ def variants(recipe: Recipe, starts: Sequence[str]) -> dict[str, tuple[str, ...]
 
 def run(asked: argparse.Namespace) -> None:
     """Train what is not done."""
-    chosen = variants(_one(asked, BASE), asked.start)
+    base = _one(asked, BASE)
+    chosen = variants(base, asked.start)
     if unknown := sorted(set(asked.variants) - set(chosen)):
         raise SystemExit(f"No variant {', '.join(unknown)}; there are {', '.join(chosen)}.")
-    folds = range(asked.folds) if asked.folds else [None]
+    folds = range(asked.folds) if asked.folds else [base.data.fold]
     for fold, seed, name in product(folds, range(asked.seeds), asked.variants or chosen):
         one = _one(asked, name, chosen[name], fold, seed)
         place = "" if fold is None else f"fold-{fold}-"
@@ -100,9 +101,9 @@ def _one(
     overrides = [
         f"data.packed={json.dumps(str(asked.out / packed))}",
         f"data.directory={json.dumps(str(asked.data))}",
-        *([] if fold is None else [f"data.fold={fold}"]),
         *asked.set,
         *changed,
+        *([] if fold is None else [f"data.fold={fold}"]),
         f"seed={seed}",
         f"name={json.dumps(variant)}",
     ]

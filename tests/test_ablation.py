@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,12 +72,15 @@ def test_seeds_are_compared_with_themselves():
     assert (better["score"], better["change"]) == (0.75, -1.25)
     assert better["change spread"] == pytest.approx(np.std([-0.5, -2.0], ddof=1))
     assert (mean["variant"], mean["score"], mean["change"]) == ("mean of 2 models", 1.0, -1.0)
+    assert mean["n"] == 2
     table = ablation.markdown([base, better, mean])
     assert "| better | 0.75 ± 0.35 | -1.25 ± 1.1 | 2 | 10 | 0.5 |" in table
     assert "mae, eV (val, n = 2)" in table
 
 
-def test_a_small_one_runs_and_goes_on(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def tiny(tmp_path):
+    """A recipe of a set with folds."""
     path = tmp_path / "tiny.toml"
     model = "\n".join(f"{key} = {json.dumps(value)}" for key, value in MODEL.items())
     path.write_text(
@@ -84,7 +88,41 @@ def test_a_small_one_runs_and_goes_on(tmp_path, monkeypatch, capsys):
         f"[data]\npacked = 'unused'\nsource = 'matbench_perovskites'\nfold = 0\n[model]\n{model}\n"
         "[optim]\nepochs = 1\nbudget = 4000\n[machine]\naccelerator = 'cpu'\ndevices = 1\n"
     )
-    command = ["ablation", "run", str(path), "--data", str(SAMPLES), "--out", str(tmp_path / "out")]
+    return path
+
+
+def test_every_fold_has_runs_and_data_of_its_own(tiny, tmp_path, monkeypatch):
+    trained = {}
+    monkeypatch.setattr(
+        ablation, "fit", lambda recipe, folder, **_: trained.update({folder.name: recipe})
+    )
+    asked = {"recipe": tiny, "row": None, "set": ["data.fold=4"], "data": SAMPLES, "out": tmp_path}
+    asked |= {"start": [], "seeds": 2, "variants": [ablation.BASE]}
+    ablation.run(Namespace(**asked, folds=3))
+    folds = {name: (one.data.fold, one.seed) for name, one in trained.items()}
+    assert folds == {f"as-it-is-fold-{f}-seed-{s}": (f, s) for f in range(3) for s in range(2)}
+    assert {one.data.packed.name for one in trained.values()} == {f"packed-fold-{f}" for f in "012"}
+    trained.clear()
+    ablation.run(Namespace(**asked, folds=None))
+    assert list(trained) == ["as-it-is-fold-4-seed-0", "as-it-is-fold-4-seed-1"]
+
+
+def test_folds_are_compared_fold_by_fold():
+    def of_fold(name, fold, error):
+        one = told(name, 0, error)
+        return replace(one, recipe=replace(one.recipe, data=replace(one.recipe.data, fold=fold)))
+
+    runs = {
+        "better": {(0, 0): of_fold("better", 0, 1.0), (1, 0): of_fold("better", 1, 5.0)},
+        ablation.BASE: {(0, 0): of_fold(ablation.BASE, 0, 2.0), (1, 0): of_fold("b", 1, 6.0)},
+    }
+    base, better = ablation.compare(runs)
+    assert (base["score"], base["runs"]) == (4.0, 2)
+    assert (better["change"], better["change spread"]) == (-1.0, 0.0)
+
+
+def test_a_small_one_runs_and_goes_on(tiny, tmp_path, monkeypatch, capsys):
+    command = ["ablation", "run", str(tiny), "--data", str(SAMPLES), "--out", str(tmp_path / "out")]
     command += ["--variants", ablation.BASE, "--seeds", "1", "--split", "test"]
     monkeypatch.setattr(sys, "argv", command)
     ablation.main()

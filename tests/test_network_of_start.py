@@ -1,8 +1,12 @@
 """A recipe that starts from a model need not repeat its network."""
 
-import pytest
-from small_runs import SAMPLES
+import json
+from dataclasses import asdict, fields
 
+import pytest
+from small_runs import MODEL, SAMPLES
+
+from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import BadModelFile, UnknownName
 from ase_crystalformer.mixer import MixedEncoder
 from ase_crystalformer.model import CrystalModel
@@ -11,8 +15,9 @@ from ase_crystalformer.targets import TARGETS
 from ase_crystalformer.training.build import build_model
 from ase_crystalformer.training.config import read_recipe
 from ase_crystalformer.training.prepare import prepare
+from tests.laws.conftest import CASES, SMALL
 
-GAP = [TARGETS["band_gap"]]
+GAP, ENERGY = [TARGETS["band_gap"]], [TARGETS["formation_energy_per_cell"]]
 NARROW = {"width": 8, "layers": 2, "cutoff": 4.0}
 
 
@@ -62,10 +67,42 @@ def test_a_mixed_encoder_is_taken_over_whole(recipe, tmp_path):
         assert own.equal(given)
 
 
-def test_what_is_told_stays(recipe):
-    read = recipe("start_encoder='crystalformer-potential'", "model.width=12")
-    assert read.model == {"width": 12}
+@pytest.mark.parametrize("name", CASES)
+def test_every_encoder_is_gone_on_with(recipe, tmp_path, name):
+    encoder, special = CASES[name]
+    known = {field.name for field in fields(ENCODERS[encoder][1])}
+    config = {key: value for key, value in SMALL.items() if key in known} | special
+    mixer = config.pop("mixer", None)
+    CrystalModel(encoder, config, mixer=mixer, targets=ENERGY).save(tmp_path / "first")
+    read = recipe(f"start='{tmp_path / 'first'}'")
+    packed = prepare(read)
+    assert build_model(read, packed, packed.where("train")).encoder_name == encoder
+
+
+def test_what_is_told_besides_changes_what_differs(recipe, tmp_path):
+    first = CrystalModel("crystalformer", MODEL, targets=ENERGY)
+    first.save(tmp_path / "first")
+    read = recipe(f"start='{tmp_path / 'first'}'", "model.blocks=3")
+    assert read.model == {**asdict(first.encoder.config), "blocks": 3}
+    packed = prepare(read)
+    assert len(build_model(read, packed, packed.where("train")).encoder.blocks) == 3
     assert recipe("start_encoder='default'", "encoder='et'").model == {}
+
+
+def test_a_network_in_the_file_stays(tmp_path):
+    path = tmp_path / "own.toml"
+    told = "targets = ['band_gap']\nstart_encoder = 'default'\n[data]\npacked = 'p'\n"
+    path.write_text(told + "[model]\nwidth = 12\n")
+    assert read_recipe(path).model == {"width": 12}
+
+
+def test_a_card_without_a_network_is_damaged(recipe, tmp_path):
+    CrystalModel("crystalformer", MODEL, targets=GAP).save(tmp_path / "first")
+    card = json.loads((tmp_path / "first.json").read_text())
+    del card["encoder"]
+    (tmp_path / "first.json").write_text(json.dumps(card))
+    with pytest.raises(BadModelFile, match="lacks 'encoder'"):
+        recipe(f"start='{tmp_path / 'first'}'")
 
 
 def test_a_model_that_is_not_there_is_named(recipe, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ase_crystalformer.heads import mean_over_atoms, sum_over_atoms
+from ase_crystalformer.heads import attention_over_atoms, mean_over_atoms, sum_over_atoms
 from ase_crystalformer.neighbours import Radius, build
 from ase_crystalformer.orbits import orbits, reduce
 from ase_crystalformer.testing import crystals
@@ -78,6 +78,10 @@ def test_sums_and_means_over_atoms_count_the_orbit():
     for pool in (sum_over_atoms, mean_over_atoms):
         whole = pool(graph.species.double()[:, None], graph)
         torch.testing.assert_close(pool(few.species.double()[:, None], few), whole)
+    score = graph.species.double()[:, None] / 20
+    whole = attention_over_atoms(graph.species.double()[:, None], score, graph)
+    of_few = attention_over_atoms(few.species.double()[:, None], few.species[:, None] / 20, few)
+    torch.testing.assert_close(of_few.to(whole), whole)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from ase_crystalformer.cli import app
 from ase_crystalformer.errors import BadModelFile, BadRecipe
 from ase_crystalformer.leaderboards import contribution
+from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.optimizers import SHIFT_RATE
 from ase_crystalformer.training.rate_finder import find_rate
 from ase_crystalformer.training.record import checkpoint_of, write_record
@@ -85,6 +86,17 @@ def test_what_needs_other_graphs_cannot_be_searched_for(recipe, space, tmp_path,
     with pytest.raises(BadRecipe, match=rf"^{key} cannot .*other graphs.*data\.packed"):
         sweep(recipe, space, tmp_path / "study", trials=4, overrides=encoder)
     assert not (tmp_path / "study").exists()
+
+
+def test_models_of_other_graphs_to_start_from_cannot_be_searched_for(space, tmp_path, fits):
+    for cutoff in (4.0, 5.0):
+        config = {"width": 8, "heads": 2, "layers": 1, "cutoff": cutoff}
+        CrystalModel("et", config, targets=[]).save(tmp_path / f"{cutoff}")
+    bare = tmp_path / "bare.toml"
+    bare.write_text(f'targets = ["band_gap"]\n[data]\npacked = "{tmp_path}/p"\n')
+    space.write_text(f'"start_encoder" = ["{tmp_path}/4.0", "{tmp_path}/5.0"]\n')
+    with pytest.raises(BadRecipe, match=r"^start_encoder cannot .*other graphs"):
+        sweep(bare, space, tmp_path / "study", trials=2)
 
 
 def test_encoders_of_the_same_graphs_may_be_compared(recipe, space, tmp_path, fits):

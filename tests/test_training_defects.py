@@ -92,6 +92,7 @@ def test_sizes_of_sources_that_are_not_there_are_told(frames, caplog):
         ({"energy": {}, "kinds": {"band_gap": "linear"}}, "kinds are of properties"),
         ({"energy": {}, "pooling": {"band_gap": "mean"}}, "pooling are of properties"),
         ({"energy": {}, "loss": "squared"}, "loss are of properties"),
+        ({"denoise": {}, "pooling": {"band_gap": "attention"}}, "this recipe learns none"),
         ({"energy": {"energy": 0.0, "force": 0.0, "stress": 0.0}}, "nothing would be learned"),
         ({"targets": ["band_gap"], "data": {"packed": "p", "replay": 4}}, "replay is of pot"),
         ({"energy": {}, "data": {"packed": "p", "source": ["a"], "fold": 1}}, "list of files"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_runs import (
     TARGETS,
+    crystals_with_properties,
     made_up,
     packed_set,
     property_recipe,
@@ -180,6 +181,22 @@ def test_a_model_to_start_from_keeps_its_kinds(properties, tmp_path):
     weighted = property_recipe(properties, pooling={"band_gap": "attention"}, **start)
     with pytest.raises(BadRecipe, match="as 'mean', but pooling asks for 'attention'"):
         build_model(weighted, packed, train)
+
+
+def test_a_source_of_share_nought_teaches_and_judges_nothing(tmp_path):
+    own, foreign = crystals_with_properties(), made_up(formation_energy_per_atom=50.0)
+    foreign[0] = foreign[0].in_split("val")
+    packed = packed_set([*own, *foreign], tmp_path / "both", *TARGETS)
+    alone = packed_set(own, tmp_path / "own", *TARGETS)
+    recipe = property_recipe(packed.folder, data={"share": {"tests": 0}})
+    data = PackedData(packed, recipe)
+    plain = PackedData(alone, property_recipe(alone.folder))
+    assert (len(data.train), len(data.val)) == (len(plain.train), len(plain.val))
+    models = [build_model(one.recipe, one.packed, one.train) for one in (data, plain)]
+    assert models[0].targets == models[1].targets
+    assert models[0].card.elements == models[1].card.elements
+    with pytest.raises(BadRecipe, match=r"none to train on.*data\.share"):
+        PackedData(alone, property_recipe(alone.folder, data={"share": {own[0].source: 0}}))
 
 
 def test_a_model_keeps_how_its_atoms_count(properties, tmp_path):

@@ -33,22 +33,29 @@ class PackedData(LightningDataModule):
         self.packed, self.recipe = packed, recipe
         largest = recipe.data.largest_crystal or np.inf
         small = np.asarray(packed.arrays["atoms"]) <= largest
-        self.train, self.val = (w[small[w]] for w in (packed.where("train"), packed.where("val")))
+        kept = small & self._learned()
+        self.train, self.val = (w[kept[w]] for w in (packed.where("train"), packed.where("val")))
         self.share = self._shares()
         if len(self.train) == 0:
             raise BadRecipe(
                 f"{packed.folder} holds {len(packed)} crystals, but none to train on. Check its "
-                "splits and data.largest_crystal."
+                "splits, data.largest_crystal and data.share."
             )
 
-    def _shares(self) -> NDArray[np.float64]:
-        """Chance of each crystal to be drawn in an epoch."""
+    def _learned(self) -> NDArray[np.bool_]:
+        """Tell of every crystal whether its source is learned from at all."""
         names = self.packed.meta["names"]["source"]
         if unknown := [name for name in self.recipe.data.share if name not in names]:
             raise BadRecipe(
                 f"data.share names {', '.join(unknown)}, of which {self.packed.folder} holds "
                 f"nothing. It holds {', '.join(names)}."
             )
+        learned = np.array([self.recipe.data.share.get(name, 1.0) > 0 for name in names])
+        return learned[np.asarray(self.packed.arrays["source"])]
+
+    def _shares(self) -> NDArray[np.float64]:
+        """Chance of each crystal to be drawn in an epoch."""
+        names = self.packed.meta["names"]["source"]
         share = np.array([self.recipe.data.share.get(name, 1.0) for name in names])
         source = np.asarray(self.packed.arrays["source"])
         if self.recipe.data.replay is not None and REPLAY in names:

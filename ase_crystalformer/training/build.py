@@ -13,7 +13,7 @@ from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.encoders.crystalformer import Crystalformer
 from ase_crystalformer.errors import BadRecipe, NoForces
 from ase_crystalformer.heads import EnergyHead
-from ase_crystalformer.mixer import MixedEncoder
+from ase_crystalformer.mixer import MixedEncoder, fixed
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model
 from ase_crystalformer.training.config import Recipe, mixer_of
@@ -178,7 +178,8 @@ def _grow(model: CrystalModel, recipe: Recipe) -> None:
     """Add the blocks that the recipe asks for beyond those of the model to start from."""
     encoder = model.encoder.local if isinstance(model.encoder, MixedEncoder) else model.encoder
     has = asdict(encoder.config)
-    other = {key: value for key, value in recipe.model.items() if has.get(key) != value}
+    asked = {key: fixed(value) for key, value in recipe.model.items()}
+    other = {key: value for key, value in asked.items() if has.get(key) != value}
     if not other:
         return
     deeper = set(other) == {"blocks"} and other["blocks"] > has["blocks"]

@@ -42,8 +42,8 @@ class Data:
         directory: Where data sets of that name lie.
         largest: By source, leave crystals of more atoms out of the packed set.
         largest_crystal: Leave out crystals of more atoms (of orbits, if packed by symmetry).
-        share: By source, which share of its crystals is drawn in each epoch; 1 unless named, and 0
-            for one that is not learned from.
+        share: By source, which share of its crystals is drawn in each epoch; 1 unless named. A
+            source of share 0 is neither learned from nor judged by.
         augment: Turn and mirror each training crystal at random, anew in every step. An encoder
             that is equivariant learns nothing from it.
         hold_out: Of a list of files, the share that is set aside, in whole runs.
@@ -77,7 +77,7 @@ class Recipe:
         encoder: A name in ``ENCODERS``.
         model: Fields of the encoder's configuration; with ``start`` as there, or more ``blocks``.
             A file that tells neither ``encoder`` nor ``[model]`` has those of the model it starts
-            from.
+            from, and overrides change what differs.
         mixer: Size of a global mixer behind the encoder; leave out for none. With ``start``, a
             model without one gets a new one, and predicts at first what it did.
         targets: Properties to learn; leave empty for a potential.
@@ -138,15 +138,15 @@ class Recipe:
     @model_validator(mode="after")
     def _nothing_idle(self) -> "Recipe":
         """What is told changes something."""
-        if self.energy is not None:
+        if not self.targets:
             idle = [name for name in ("weights", "kinds", "pooling") if getattr(self, name)]
             idle += ["loss"] * (self.loss != "absolute")
             if idle:
                 raise ValueError(
-                    f"{', '.join(idle)} are of properties, and this recipe is of a potential; its "
-                    "weights are in [energy]"
+                    f"{', '.join(idle)} are of properties, and this recipe learns none; weights of "
+                    "a potential are in [energy]"
                 )
-        elif self.data.replay is not None:
+        if self.energy is None and self.data.replay is not None:
             raise ValueError("data.replay is of potentials; drop it")
         if self.data.fold is not None and isinstance(self.data.source, tuple):
             raise ValueError("data.fold is of a MatBench set, and data.source is a list of files")
@@ -181,6 +181,8 @@ def read_recipe(
 
     Raises:
         BadRecipe: naming the key that is wrong and what is allowed.
+        UnknownName: There is no such model as it starts from.
+        BadModelFile: That model is damaged.
     """
     path = Path(path)
     try:
@@ -189,9 +191,11 @@ def read_recipe(
         raise BadRecipe(f"{path} cannot be read as a TOML recipe: {error}") from error
     told = choose_row(told, row, path)
     names = names_of(told)
+    bare = not told.keys() & {"encoder", "model"}
     for override in overrides:
         set_key(told, override)
-    take_network(told)
+    if bare:
+        take_network(told)
     name_run(told, path.stem, row, names, fold)
     return check_recipe(told)
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ase_crystalformer.encoders.base import Encoder
-from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.errors import BadModelFile, BadRecipe
 from ase_crystalformer.mixer import MixedEncoder
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import read_card
@@ -17,7 +17,7 @@ PRETRAINED = (
 
 
 def take_network(told: dict[str, Any]) -> None:
-    """Let a recipe that starts from a model, and tells no network, have that model's.
+    """Let a recipe that starts from a model have that model's network, but for what it tells.
 
     Args:
         told: The recipe; changed.
@@ -26,10 +26,18 @@ def take_network(told: dict[str, Any]) -> None:
         UnknownName: There is no such model.
         BadModelFile: It is damaged, or no file is there.
     """
-    start = told.get("start") or told.get("start_encoder")
-    if isinstance(start, str) and "encoder" not in told and "model" not in told:
-        card = read_card(find_model(start))
-        told["encoder"], told["model"] = card["encoder"], card["config"]
+    start, own = told.get("start") or told.get("start_encoder"), told.get("model", {})
+    if not isinstance(start, str) or not isinstance(own, dict):
+        return
+    card = read_card(find_model(start))
+    try:
+        encoder, config = card["encoder"], card["config"]
+    except KeyError as error:
+        raise BadModelFile(
+            f"The card of {start!r} lacks {error}. Save the model anew, or name another."
+        ) from error
+    if told.setdefault("encoder", encoder) == encoder:
+        told["model"] = {**config, **own}
         if "mixer" in card:
             told.setdefault("mixer", card["mixer"])
 

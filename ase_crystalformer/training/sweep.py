@@ -180,7 +180,8 @@ def _refuse_other_graphs(
     read: Callable[[dict[str, Any]], Recipe], first: dict[str, Any], choices: dict[str, Any]
 ) -> None:
     """Refuse entries whose values need sets packed by different rules."""
-    for key in (key for key in choices if _is_within(key, ("encoder", "model"))):
+    networks = ("encoder", "model", "start", "start_encoder")
+    for key in (key for key in choices if _is_within(key, networks)):
         found = (_rule(read, first | {key: value}) for value in _values(choices[key]))
         rules = sorted({str(rule) for rule in found if rule is not None})
         if len(rules) > 1:
