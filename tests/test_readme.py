@@ -13,6 +13,7 @@ import pytest
 from ase_crystalformer import list_models
 from ase_crystalformer.encoders import ENCODERS, modes
 from ase_crystalformer.encoders.base import Approximate
+from ase_crystalformer.training.config import read_recipe
 
 README = Path(__file__).parents[1] / "README.md"
 LAWS = ("rotation", "reflection", "permutation", "supercell", "choice_of_cell", "orbits", "smooth")
@@ -72,6 +73,16 @@ def test_examples_run() -> None:
     outcome = doctest.testfile(str(README), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert outcome.attempted > 5
     assert outcome.failed == 0
+
+
+def test_recipes_are_valid(tmp_path: Path) -> None:
+    blocks = re.findall("```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    recipes = [block for block in blocks if "[data]" in block]
+    assert len(recipes) == 2
+    for number, block in enumerate(recipes):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(block, encoding="utf-8")
+        assert read_recipe(path).name == str(number)
 
 
 def write() -> None:
