@@ -75,7 +75,8 @@ def test_a_frame_that_cannot_be_read_leaves_the_others(tmp_path, caplog):
 def test_trajectories_called_after_poscars_are_read(tmp_path):
     write(tmp_path / "POSCAR", bulk("Cu"), format="vasp")
     ways = tmp_path / "ways"
-    run("relax", tmp_path / "POSCAR", "--trajectories", ways, "--steps", 1)
+    out = tmp_path / "out.extxyz"
+    run("relax", tmp_path / "POSCAR", "--trajectories", ways, "--steps", 1, "-o", out)
     [path] = ways.iterdir()
     assert read(path, ":")[0].get_chemical_formula() == "Cu"
     other = path.rename(ways / "CONTCAR-1.traj")
