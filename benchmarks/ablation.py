@@ -51,7 +51,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 #: Added where a gap is learned; and where atoms count by attention, or do not.
 PLAIN_GAP = "gap as a plain number"
-POOLED = {"attention": "plain mean over atoms", "mean": "attention over atoms"}
+POOLED = {"mean": "plain mean over atoms", "attention": "attention over atoms"}
 
 
 def variants(recipe: Recipe, starts: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -60,11 +60,10 @@ def variants(recipe: Recipe, starts: Sequence[str]) -> dict[str, tuple[str, ...]
     gaps = [name for name in recipe.targets if TARGETS[name].kind == "gap"]
     if gaps:
         found[PLAIN_GAP] = tuple(f"kinds.{name}='linear'" for name in gaps)
-    for usual, name in POOLED.items():
-        pooled = [one for one in recipe.targets if recipe.pooling.get(one, "mean") == usual]
-        other = next(other for other in POOLED if other != usual)
-        if pooled:
-            found[name] = tuple(f"pooling.{one}='{other}'" for one in pooled)
+    for pooling, name in POOLED.items():
+        others = [one for one in recipe.targets if recipe.pooling.get(one, "mean") != pooling]
+        if others:
+            found[name] = tuple(f"pooling.{one}='{pooling}'" for one in others)
     for start in starts:
         name, _, model = start.partition("=")
         found[f"encoder from {name}"] = (f"start_encoder={json.dumps(model)}",)

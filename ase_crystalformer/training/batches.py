@@ -50,8 +50,10 @@ class PackedData(LightningDataModule):
                 f"data.share names {', '.join(unknown)}, of which {self.packed.folder} holds "
                 f"nothing. It holds {', '.join(names)}."
             )
-        learned = np.array([self.recipe.data.share.get(name, 1.0) > 0 for name in names])
-        return learned[np.asarray(self.packed.arrays["source"])]
+        nought = [
+            number for number, name in enumerate(names) if self.recipe.data.share.get(name) == 0
+        ]
+        return ~np.isin(self.packed.arrays["source"], nought)
 
     def _shares(self) -> NDArray[np.float64]:
         """Chance of each crystal to be drawn in an epoch."""
