@@ -2,11 +2,14 @@
 
 import multiprocessing
 import os
+import signal
 import socket
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 from small_runs import (
     TARGETS,
     crystals_with_forces,
@@ -41,8 +44,6 @@ def recipe(request, tmp_path_factory):
 
 
 def with_optim(recipe, **changed):
-    from dataclasses import replace
-
     return replace(recipe, optim=replace(recipe.optim, **changed))
 
 
@@ -101,13 +102,31 @@ def test_what_is_left_of_an_epoch_is_a_step_like_any_other(recipe, tmp_path, see
     assert off(found, gradient(recipe, *batches)) < 1e-5
 
 
-def alone(rank, port, recipe, folder):
-    """Train as one of two processes that torchrun has started."""
+def pose_as(rank, port):
+    """Let this process seem one of two that torchrun has started."""
     os.environ |= {
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"},
         **{"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"},
         **{"LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "tests"},
     }
+
+
+def two_processes(work, recipe, *more):
+    """Begin ``work(rank, port, recipe, *more)`` in two processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    spread = replace(recipe, machine=replace(recipe.machine, devices=2, strategy="ddp"))
+    both = [context.Process(target=work, args=(rank, port, spread, *more)) for rank in range(2)]
+    for process in both:
+        process.start()
+    return both
+
+
+def alone(rank, port, recipe, folder):
+    """Train as one of two processes."""
+    pose_as(rank, port)
     assert is_first() == (rank == 0)
     found = []
     Fitting.on_before_optimizer_step = lambda self, _: found.append(slopes(self))
@@ -124,17 +143,8 @@ def alone(rank, port, recipe, folder):
 
 
 def test_two_processes_learn_as_one(recipe, tmp_path):
-    from dataclasses import replace
-
     batches = batches_of(recipe)
-    spread = replace(recipe, machine=replace(recipe.machine, devices=2, strategy="ddp"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    both = [context.Process(target=alone, args=(rank, port, spread, tmp_path)) for rank in range(2)]
-    for process in both:
-        process.start()
+    both = two_processes(alone, recipe, tmp_path)
     for process in both:
         process.join(120)
         process.kill()
@@ -150,6 +160,35 @@ def test_two_processes_learn_as_one(recipe, tmp_path):
     assert {name: entry["n"] for name, entry in told.items()} == {
         name: entry["n"] for name, entry in model_errors(tmp_path / "run").items()
     }
+
+
+class Tell(Callback):
+    """Say that a step is done."""
+
+    def __init__(self, stepped):
+        self.stepped = stepped
+
+    def on_train_batch_end(self, *args):
+        self.stepped.set()
+
+
+def endless(rank, port, recipe, folder, stepped):
+    """Train as one of two processes, which nothing but a signal ends."""
+    pose_as(rank, port)
+    fit(recipe, folder / "run", progress=False, callbacks=[Tell(stepped[rank])])
+
+
+def test_the_signal_to_terminate_ends_all_processes(recipe, tmp_path):
+    stepped = [multiprocessing.get_context("fork").Event() for _ in range(2)]
+    both = two_processes(endless, with_optim(recipe, epochs=100_000), tmp_path, stepped)
+    assert all(event.wait(60) for event in stepped)
+    for process in both:
+        process.terminate()
+    for process in both:
+        process.join(20)
+        ended = process.exitcode
+        process.kill()
+        assert ended == -signal.SIGTERM
 
 
 def model_errors(folder):

@@ -1,5 +1,7 @@
 """What happens besides the steps: averages of the weights, checkpoints, the model on disk."""
 
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +94,31 @@ class Checkpoints(ModelCheckpoint):
         """Write the state of a run that breaks inside an epoch."""
         if _between_steps(trainer) and trainer.world_size == 1:
             super().on_exception(trainer, *args)
+
+
+class EndAtOnce(Callback):
+    """Let SIGTERM end every process of a run of several, as queues send it before they kill.
+
+    Lightning's handler waits for the other processes while these wait for it, and none ever ends
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/20806). Its handler of a single
+    process is left in place: that one writes a checkpoint.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the place of Lightning's handler, which puts back the first one when it is done."""
+        launcher = trainer.strategy.launcher
+        if trainer.world_size == 1:
+            return
+        if launcher is None or not trainer.is_global_zero:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            return
+
+        def end(signum: int, frame: Any) -> None:
+            launcher.kill(signal.Signals(signum))  # the processes that this one has started
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+        signal.signal(signal.SIGTERM, end)
 
 
 def _forget_batches(trainer: Trainer) -> None:

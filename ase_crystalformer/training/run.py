@@ -17,7 +17,13 @@ from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.build import build_model, build_objective
-from ase_crystalformer.training.callbacks import Averaging, Checkpoints, FitEnergies, SaveModel
+from ase_crystalformer.training.callbacks import (
+    Averaging,
+    Checkpoints,
+    EndAtOnce,
+    FitEnergies,
+    SaveModel,
+)
 from ase_crystalformer.training.config import Recipe, read_recipe
 from ase_crystalformer.training.force_only import is_force_only
 from ase_crystalformer.training.loggers import loggers_of
@@ -163,7 +169,7 @@ def _trainer(
     more: Sequence[Callback] = (),
 ) -> Trainer:
     machine, optim = recipe.machine, recipe.optim
-    callbacks: list[Callback] = [saver, LearningRateMonitor("step")]
+    callbacks: list[Callback] = [saver, EndAtOnce(), LearningRateMonitor("step")]
     if optim.ema is not None or optim.swa_last:
         callbacks.append(Averaging(optim))
     if is_force_only(recipe.energy):
