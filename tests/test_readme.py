@@ -43,14 +43,23 @@ def _mark(claim: object) -> str:
 
 
 def errors_table() -> str:
-    """One row per bundled model and quantity, from the cards, which tell errors of subsets too."""
-    rows = [["model", "quantity", "mean absolute error", "on"], ["---", "---", "--:", "---"]]
-    for model in list_models():
+    """One row per model and quantity, from the cards, which tell errors of subsets too.
+
+    The larger potential stands beside the small one.
+    """
+    small, large, properties = (
+        next(model for model in list_models() if model.name == f"crystalformer-{name}")
+        for name in ("potential", "potential-accurate", "properties")
+    )
+    head = ["model", "quantity", "mean absolute error", '`"accurate"`', "on"]
+    rows = [head, ["---", "---", "--:", "--:", "---"]]
+    for model, beside in ((small, large.errors), (properties, {})):
         for quantity, told in model.errors.items():
             if "," in quantity and not quantity.endswith("perturbed"):
                 continue
-            error = f"{told['mae']:.3g} {told['unit']}"
-            rows.append([f"`{model.name}`", quantity, error, f"{told['on']}, n = {told['n']:,}"])
+            errors = [f"{told['mae']:.3g} {told['unit']}"]
+            errors += [f"{beside[quantity]['mae']:.3g}" if beside else ""]
+            rows.append([f"`{model.name}`", quantity, *errors, f"{told['on']}, n = {told['n']:,}"])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
