@@ -141,6 +141,7 @@ class CrystalformerCalculator(Calculator):
         """
         self.results = Results({})
         super().calculate(atoms, properties, system_changes)
+        _refuse_without_atoms(self.atoms, properties)
         if "stress" in properties:
             _refuse_without_volume(self.atoms)
         self.model.check_elements(torch.from_numpy(self.atoms.numbers))
@@ -161,11 +162,14 @@ class CrystalformerCalculator(Calculator):
             return self._predict(name, self.atoms if atoms is None else atoms, allow_calculation)
         if name == "stress" and atoms is not None and allow_calculation:
             _refuse_without_volume(atoms)
+        if name in self.implemented_properties and allow_calculation:
+            _refuse_without_atoms(self.atoms if atoms is None else atoms, [name])
         return super().get_property(name, atoms, allow_calculation)
 
     def _predict(self, name: str, atoms: "Atoms | None", allow_calculation: bool) -> float | None:
-        if atoms is None or self._property_model is None:
-            raise ValueError(f"{name} of which structure? Give atoms.")
+        _refuse_without_atoms(atoms, [name])
+        assert atoms is not None
+        assert self._property_model is not None
         if self._predicted is None or compare_atoms(self._predicted[0], atoms):
             if not allow_calculation:
                 return None
@@ -173,6 +177,14 @@ class CrystalformerCalculator(Calculator):
             model = shared_model(self._property_model, device, dtype)
             self._predicted = atoms.copy(), model.predict([atoms])[0]
         return self._predicted[1][name]
+
+
+def _refuse_without_atoms(atoms: "Atoms | None", properties: Sequence[str]) -> None:
+    if atoms is None:
+        raise ValueError(
+            f"{', '.join(properties)} of which structure? Give atoms, as in "
+            "get_potential_energy(atoms), or ask the atoms after atoms.calc = calculator."
+        )
 
 
 def _refuse_without_volume(atoms: "Atoms") -> None:

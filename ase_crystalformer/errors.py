@@ -59,12 +59,13 @@ class MissingExtra(CrystalformerError, ImportError):
 
 
 class OutsideTraining(UserWarning):
-    """A potential was asked about surroundings unlike all that it was trained on."""
+    """A model was asked about surroundings unlike all that it was trained on."""
 
 
-def unknown_name(kind: str, given: str, known: Iterable[str]) -> UnknownName:
-    """Say that ``given`` is no ``kind``, what it may have meant, and what there is."""
+def unknown_name(kind: str, given: object, known: Iterable[str], advice: str = "") -> UnknownName:
+    """Say that ``given`` is no ``kind``, what it may have meant, what there is, and any advice."""
     names = sorted(known)
-    close = get_close_matches(given, names, n=1)
+    close = get_close_matches(str(given), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return UnknownName(f"There is no {kind} named {given!r}.{hint} Known: {', '.join(names)}.")
+    told = f"There is no {kind} named {given!r}.{hint} Known: {', '.join(names)}."
+    return UnknownName(f"{told} {advice}".rstrip())

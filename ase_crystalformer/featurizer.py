@@ -1,13 +1,16 @@
 """What a model sees in a crystal, as features next to matminer's own."""
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from matminer.featurizers.base import BaseFeaturizer
+from numpy import ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -21,6 +24,9 @@ from ase_crystalformer.structures import as_crystal
 
 Row = list[float | str]
 
+NAMED = 5
+"""Rows whose errors a warning tells; of more, it tells how many there are."""
+
 
 class CrystalformerFeaturizer(BaseFeaturizer):
     """Describe a crystal by what a trained crystal transformer makes of it.
@@ -28,6 +34,8 @@ class CrystalformerFeaturizer(BaseFeaturizer):
     All rows of a table go through the model in batches, on one device and in one process: there is
     nothing to gain from ``set_n_jobs``. In a ``MultipleFeaturizer`` batches need
     ``iterate_over_entries=False``; otherwise each row is computed on its own.
+
+    In scikit-learn it is a transformer of a list of structures, or of a table's one column of them.
 
     Features:
         "<model> embedding 000" and so on: features of the last layer, averaged over atoms. They do
@@ -104,6 +112,24 @@ class CrystalformerFeaturizer(BaseFeaturizer):
         """Compute one row for ``MultipleFeaturizer``; an interrupt is no bad structure."""
         return self.featurize_many([x], ignore_errors, return_errors, pbar=False)[0]
 
+    def transform(self, X: Any) -> Float[ndarray, "structures features"]:
+        """Compute features for scikit-learn: NaN, and a warning, where there are none.
+
+        Args:
+            X: Structures, as for ``featurize_many``.
+        """
+        rows = self.featurize_many(X, ignore_errors=True, return_errors=True, pbar=False)
+        _warn_of({number: row[-1] for number, row in enumerate(rows) if isinstance(row[-1], str)})
+        shape = len(rows), len(self.feature_labels())
+        return np.array([row[:-1] for row in rows], dtype=np.float64).reshape(shape)
+
+    def get_feature_names_out(self, input_features: Any = None) -> ndarray:
+        """Name the features as scikit-learn asks; which column structures are in is no matter."""
+        return np.array(self.feature_labels(), dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True  # else a pipeline that ends here waits for it
+
     def precheck(self, structure: Any) -> bool:
         """Say whether the structure can be read and the model knows its elements."""
         try:
@@ -173,6 +199,18 @@ def _spare_threads_of_workers() -> None:
     """
     if parent_process() is not None:
         torch.set_num_threads(1)
+
+
+def _warn_of(errors: Mapping[int, str]) -> None:
+    """Warn once of all rows that are NaN: which they are, and why."""
+    if errors:
+        told = [f"row {number} ({error})" for number, error in [*errors.items()][:NAMED]]
+        told += [f"and {len(errors) - NAMED} more"] if len(errors) > NAMED else []
+        warnings.warn(
+            f"Features are NaN where a structure cannot be computed: {', '.join(told)}. Leave such "
+            "rows out, or let a step behind take NaN.",
+            stacklevel=4,  # scikit-learn wraps ``transform``
+        )
 
 
 def _structure_of(entry: Any) -> Any:

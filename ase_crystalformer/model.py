@@ -1,8 +1,9 @@
 """A crystal model: an encoder, a head, and what must be known to use them later."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -184,12 +185,24 @@ class CrystalModel(nn.Module):
         return graph
 
     def each(
-        self, structures: Iterable[Any], *, derivatives: bool = True
+        self,
+        structures: Iterable[Any],
+        *,
+        derivatives: bool = True,
+        watch: Callable[[int, CrystalGraph], None] | None = None,
     ) -> Iterator[tuple[int, Quantities | CrystalformerError]]:
         """Predict for many structures, in batches; yield number and result as they are ready.
 
-        A structure that cannot be computed yields its error; the others are computed.
+        A structure that cannot be computed yields its error; the others are computed. ``watch`` is
+        shown number and graph of every structure before.
         """
+        numbers = count()
+
+        def draw(structure: Any) -> CrystalGraph:
+            number, graph = next(numbers), self.draw(structure)
+            if watch is not None:
+                watch(number, graph)
+            return graph
 
         def compute(graph: CrystalGraph) -> list[Quantities | CrystalformerError]:
             graph = graph.to(self.device, self.dtype)
@@ -198,7 +211,7 @@ class CrystalModel(nn.Module):
                     return property_quantities(self.properties(graph))
             return energy_quantities(self.energy(graph, derivatives=derivatives), graph)
 
-        return in_batches(structures, self.draw, compute, self.device)
+        return in_batches(structures, draw, compute, self.device)
 
     def predict(self, structures: Sequence[Any]) -> list[Quantities]:
         """Predict for many structures, in batches.

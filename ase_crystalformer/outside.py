@@ -9,6 +9,11 @@ from numpy import ndarray
 
 from ase_crystalformer.errors import OutsideTraining
 
+GUESSED = (
+    "Their properties are guesses, and nothing tells how far off. Check cell, lengths (Å) and "
+    "positions."
+)
+
 ADVICE = (
     "Energies and forces there may be far off, and so may their uncertainty. Compare some with DFT "
     "or another potential, or fine-tune on such structures."
@@ -31,20 +36,21 @@ def outside(novelty: Float[ndarray, " atoms"] | None, species: Int[ndarray, " at
     return f"atom {atom} ({symbol}), {novelty[atom]:.1f} times as far from training as the limit"
 
 
-def warn_outside(told: Mapping[int, str], of: int, model: str) -> None:
+def warn_outside(told: Mapping[int, str], of: int, model: str, advice: str = ADVICE) -> None:
     """Warn once about all structures that left what a model knows.
 
     Args:
         told: Number of a structure to what ``outside`` says of it; empty texts do not count.
         of: How many structures there were.
         model: What it is called.
+        advice: What to do.
     """
     known = {number: text for number, text in told.items() if text}
     if known:
         first = min(known)
         warnings.warn(
             f"{len(known)} of {of} structures lie outside of what {model!r} was trained on, the "
-            f"first is number {first}: {known[first]}. {ADVICE}",
+            f"first is number {first}: {known[first]}. {advice}",
             OutsideTraining,
             stacklevel=3,
         )

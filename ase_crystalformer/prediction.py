@@ -5,15 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase_crystalformer.errors import BadStructure, CrystalformerError, unknown_name
+from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.outside import outside, warn_outside
-from ase_crystalformer.pretrained import shared_model
-from ase_crystalformer.quantities import Quantities
+from ase_crystalformer.outside import ADVICE, GUESSED, outside, warn_outside
+from ase_crystalformer.pretrained import ENERGY_PROPERTIES, shared_model
+from ase_crystalformer.quantities import UNCERTAINTIES, Quantities
+from ase_crystalformer.spacing import looks_odd, odd_spacing
 from ase_crystalformer.structures import as_crystal
 from ase_crystalformer.units import UNITS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+OF_POTENTIALS = ("energy", "energy_per_atom", "energy_uncertainty", "novelty")
+"""What a calibrated potential predicts here."""
 
 
 def predict(
@@ -39,14 +44,17 @@ def predict(
     Returns:
         One row per structure, in their order and with the index of a table column; one column per
         property, units in ``.attrs["units"]``; and a column ``error``, which says why a row is NaN
-        and is ``None`` everywhere else.
+        and is ``None`` everywhere else. ``.attrs["outside"]`` says of rows, by number, why they are
+        outside of training.
 
     Raises:
         UnknownName: There is no such model, or it knows no such property.
         BadStructure: ``structures`` is a whole table, not its column.
 
     Warns:
-        OutsideTraining: Once, if structures are outside of what a calibrated potential knows.
+        OutsideTraining: Once, if structures are outside of what a calibrated potential knows. A
+            property model knows no more than distances: it is told of atoms closer, or farther from
+            all others, than in any ordinary crystal.
 
     Example:
         >>> from ase.build import bulk
@@ -62,16 +70,22 @@ def predict(
     structures = as_list(structures)
     rows: list[Quantities] = [{} for _ in structures]
     strange: dict[int, str] = {}
+
+    def watch(number: int, graph: CrystalGraph) -> None:
+        if looks_odd(graph) and (told := odd_spacing(as_crystal(structures[number]))):
+            strange[number] = told
+
+    by_distances = watch if chosen.targets else None
     with tqdm(total=len(rows), disable=not progress, unit="crystal") as bar:
-        for number, result in chosen.each(structures, derivatives=False):
+        for number, result in chosen.each(structures, derivatives=False, watch=by_distances):
             rows[number] = _row(result)
             if rows[number].get("novelty", 0.0) > 1:
                 strange[number] = _outside(result, structures[number])
             bar.update()
-    warn_outside(strange, len(rows), chosen.card.name)
+    warn_outside(strange, len(rows), chosen.card.name, GUESSED if by_distances else ADVICE)
     table = DataFrame(rows, index=index, columns=[*units, "error"])
     table = table.astype(dict.fromkeys(units, float))
-    table.attrs.update(units=units, model=chosen.card.name)
+    table.attrs.update(units=units, model=chosen.card.name, outside=strange)
     return table
 
 
@@ -101,8 +115,18 @@ def _units(model: CrystalModel, properties: Sequence[str] | None) -> dict[str, s
     asked = [properties] if isinstance(properties, str) else list(properties or known)
     for name in asked:
         if name not in known:
-            raise unknown_name(f"property of model {model.card.name!r}", name, known)
+            advice = _advice(name) if model.targets else ""
+            raise unknown_name(f"property of model {model.card.name!r}", name, known, advice)
     return {name: known[name] for name in asked}
+
+
+def _advice(name: str) -> str:
+    """Say where a property comes from that no property model knows; nothing of other names."""
+    if name in OF_POTENTIALS:
+        return f"A potential tells {name}: model='default', on the command line -m default."
+    if name in (*ENERGY_PROPERTIES, *UNCERTAINTIES):
+        return f"A potential tells {name}, through CrystalformerCalculator or relax."
+    return ""
 
 
 def _row(result: Quantities | CrystalformerError) -> Quantities:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from ase_crystalformer.errors import BadModelFile, NoForces, unknown_name
+from ase_crystalformer.errors import BadModelFile, NoForces, UnknownName, unknown_name
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import model_paths, read_card
 from ase_crystalformer.quantities import UNCERTAINTIES
@@ -176,6 +176,11 @@ def find_model(name: str | Path) -> Path:
         UnknownName: There is no such model and no such file.
     """
     bundled = _bundled()
+    if not isinstance(name, str | os.PathLike):
+        raise UnknownName(
+            f"A model is given by its name or path, and this is of type {type(name).__name__}. "
+            f"Known names: {', '.join([*ALIASES, *bundled])}."
+        )
     known = ALIASES.get(str(name), str(name))
     if known in bundled:
         return WEIGHTS / known

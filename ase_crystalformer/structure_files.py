@@ -36,15 +36,15 @@ class NamedStructure(NamedTuple):
 
 
 def read_structures(
-    sources: Iterable[str | Path], *, made: Iterable[Path] = ()
+    sources: str | Path | Iterable[str | Path], *, made: Iterable[Path] = ()
 ) -> Iterator[NamedStructure]:
     """Read structures one after the other; what cannot be read is told, and the others go on.
 
     Args:
-        sources: Any of: a CIF, POSCAR, (extended) XYZ, ASE trajectory or database, or another file
-            ASE reads, gzip'd or not; a JSON file of pymatgen, JARVIS or ASE structures; a CSV, JSON
-            or parquet table with a column of structures (see ``structure_tables``); a folder, read
-            at every depth; a glob pattern.
+        sources: One or many, any of: a CIF, POSCAR, (extended) XYZ, ASE trajectory or database, or
+            another file ASE reads, gzip'd or not; a JSON file of pymatgen, JARVIS or ASE
+            structures; a CSV, JSON or parquet table with a column of structures (see
+            ``structure_tables``); a folder, read at every depth; a glob pattern.
         made: Files and folders that hold results: left out of folders and patterns around them.
 
     Yields:
@@ -59,7 +59,7 @@ def read_structures(
 
 
 def expand(
-    sources: Iterable[str | Path], *, made: Iterable[Path] = ()
+    sources: str | Path | Iterable[str | Path], *, made: Iterable[Path] = ()
 ) -> Iterator[tuple[Path, str | None]]:
     """Name every file of files, folders and patterns once, or say why there is none.
 
@@ -69,7 +69,7 @@ def expand(
     """
     done: set[Path] = set()
     own = [path.resolve() for path in made]
-    for name in sources:
+    for name in [sources] if isinstance(sources, str | os.PathLike) else sources:
         source = Path(name)
         if not str(name):
             yield source, "The name of this file is empty. Was a variable not set?"

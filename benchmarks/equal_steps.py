@@ -86,10 +86,10 @@ def pack_once(chosen: Recipe) -> None:
         source = crystals_of(replace(chosen, seed=0))
         labels = list(chosen.targets) or ["energy"]
         rule, fold = Radius(TOLD["cutoff"]), chosen.data.fold
-        pack(source, rule, folder, labels=labels, fold=fold)
+        pack(source, rule, folder, labels=labels, remembered={"fold": fold})
         again = crystals_of(replace(chosen, seed=0))
         turned = (turn(crystal) for crystal in again if crystal.split == "val")
-        pack(turned, rule, turned_folder(chosen), labels=labels, fold=fold)
+        pack(turned, rule, turned_folder(chosen), labels=labels, remembered={"fold": fold})
 
 
 def turned_folder(chosen: Recipe) -> Path:

@@ -137,6 +137,24 @@ def test_misuse_of_a_benchmark_is_told(arguments, told, tmp_path, monkeypatch):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("relaxtion", "Did you mean relaxation or relaxation-mp?"),
+        ("elasticty", "Did you mean elasticity?"),
+        ("matbench-mp-gab", "Did you mean matbench-mp-gap"),
+        ("zzz", f"Benchmarks: {NAMED}. For data sets: crystalformer data list"),
+    ],
+)
+def test_a_name_with_a_slip_is_told_in_a_line(given, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--data", "."]):
+        done = CliRunner().invoke(app, ["evaluate", "default", given, *more])
+        assert done.exit_code == 2
+        assert f"file or data set named '{given}'. {told}" in done.stderr
+        assert len(done.stderr) < 250
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_number_among_the_options_has_a_range(name):
     benchmark = BENCHMARKS[name]

@@ -1,5 +1,8 @@
 """The calculator refuses what it cannot compute, by name, and keeps nothing of it."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from ase.calculators.calculator import PropertyNotImplementedError
@@ -47,6 +50,38 @@ def test_unknown_models_and_settings_are_refused(calc):
         CrystalformerCalculator(foo=1)
     with pytest.raises(TypeError, match=r"dtype cannot be set.*make another"):
         calc.set(dtype="float32")
+
+
+def test_results_of_no_structure_are_refused(calc):
+    for ask in (calc.get_potential_energy, calc.get_forces, calc.get_stress, calc.calculate):
+        with pytest.raises(ValueError, match=r"of which structure\? Give atoms"):
+            ask()
+    with pytest.raises(ValueError, match=r"band_gap of which structure\? Give atoms"):
+        calc.get_property("band_gap")
+    assert calc.get_property("energy", allow_calculation=False) is None
+
+
+#: What is of another type than asked for, and what is said of it.
+MISTYPED = {
+    "CrystalformerCalculator(None)": "UnknownName: A model is given by its name or path, and",
+    "CrystalformerCalculator(dispersion=True)": "UnknownName: There is no dispersion named True. ",
+    "relax(bulk('Cu'), dispersion=True)": "UnknownName: There is no dispersion named True. Known",
+    "predict([bulk('Cu')], model=None)": "UnknownName: A model is given by its name or path, and",
+    "corrected_entry(bulk('Cu'), None)": "BadStructure: The energy is None. Give that of the",
+    "corrected_entry(bulk('Cu'), 'x')": "BadStructure: The energy is x. Give that of the",
+}
+
+
+def test_what_is_of_another_type_is_refused_in_a_sentence():
+    """In a process that checks no types, as those of users."""
+    lines = ["from ase.build import bulk", "from ase_crystalformer import *"]
+    for call in MISTYPED:
+        lines += ["try:", f"    {call}"]
+        lines += ["except Exception as error:", "    print(type(error).__name__, error, sep=': ')"]
+    code = "\n".join(lines)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for line, told in zip(done.stdout.splitlines(), MISTYPED.values(), strict=True):
+        assert line.startswith(told)
 
 
 def test_an_unseen_element_is_named_every_time(crystal):

@@ -5,7 +5,8 @@ from unittest.mock import create_autospec
 import numpy as np
 import pandas as pd
 import pytest
-from ase.io import read
+from ase.build import bulk
+from ase.io import read, write
 from command import GOOD, NAMES, printed, rows, run
 from typer.testing import CliRunner
 
@@ -110,6 +111,22 @@ def test_an_interrupt_keeps_what_was_done(folder, monkeypatch):
     assert not (folder / "out.csv").exists()
 
 
+def test_oddly_spaced_structures_are_told_in_the_end(folder, monkeypatch):
+    write("far.cif", bulk("Cu", a=9.0))
+    write("close.cif", bulk("Cu", a=1.8))
+    monkeypatch.setattr(predict, "AT_ONCE", 1)
+    result = run("predict", *GOOD, "far.cif", "close.cif", "-o", "out.parquet")
+    assert "2 of 6 structures are outside" in result.stderr
+    assert "the first is far.cif: atom 0 (Cu)" in result.stderr
+    assert "OutsideTraining" not in result.stderr
+    assert pd.read_parquet("out.parquet")["band_gap (eV)"].notna().all()
+    assert "outside" not in run("predict", *GOOD).stderr
+
+
+def test_properties_of_a_potential_are_hinted_at(folder):
+    assert "-m default" in run("predict", "NaCl.cif", "-p", "energy", code=2).stderr
+
+
 # ------------------------------------------------------------------------------------ relax
 
 
@@ -128,6 +145,14 @@ def test_relaxed_structures_carry_energy_forces_and_stress(folder):
     np.testing.assert_allclose(table["volume (Å³)"].iloc[-1], last.cell.volume, rtol=1e-4)
     assert not table["converged"].iloc[-1]
     assert "did not converge in 2 steps" in result.stderr
+
+
+def test_what_did_not_converge_is_told_and_no_failure(folder):
+    told = run("relax", "NaCl.cif", "--steps", "0", "--fmax", "0", code=0).stderr
+    assert "1 of 1 did not converge in 0 steps." in told
+    shown = " ".join(run("relax", "--help").stdout.split())
+    assert "did not converge is written as it was after the last step; it is told, and no" in shown
+    assert "the command ends with 0" in shown
 
 
 def test_flags_reach_the_relaxation(folder, monkeypatch):

@@ -1,6 +1,8 @@
 """The crystals of the demo are what their reference values say."""
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import ase.io
@@ -14,6 +16,14 @@ CRYSTALS = {crystal["file"]: crystal for crystal in REFERENCES["crystals"]}
 
 def test_every_file_has_its_line():
     assert {path.name for path in FOLDER.glob("*.cif")} == set(CRYSTALS)
+
+
+def test_what_the_help_of_a_workflow_names_is_there():
+    programs = FOLDER.parent.glob("*.py")
+    helps = [ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in programs]
+    named = re.findall(r"workflows/demo_structures/[\w.]+", "\n".join(filter(None, helps)))
+    assert len(named) >= 5
+    assert not [path for path in named if not (FOLDER.parents[1] / path).is_file()]
 
 
 def test_every_kind_of_crystal_is_there():

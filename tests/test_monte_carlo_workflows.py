@@ -40,7 +40,7 @@ def test_swapping_is_guided_and_goes_on_where_it_stopped(run, tmp_path):
     alloy.symbols[::2] = "Au"
     write(tmp_path / "alloy.cif", alloy)
     settings = [tmp_path / "alloy.cif", "--temperatures", 500, 5000, "--every", 2]
-    guided = ["--calculator", "crystalformer", "--guide", "emt", "--moves", 2]
+    guided = ["--calculator", "default", "--guide", "emt", "--moves", 2]
     run(SWAP, *settings, *guided, "--steps", 4)
     run(SWAP, *settings, *guided, "--steps", 2, "--resume")
     with np.load(tmp_path / "chain.npz") as chain:
@@ -50,6 +50,15 @@ def test_swapping_is_guided_and_goes_on_where_it_stopped(run, tmp_path):
     assert table["unlike neighbours"].between(0, 1).all()
     last = read(tmp_path / "swaps.traj", ":")
     assert [crystal.symbols.count("Au") for crystal in last] == [4, 4]
+
+
+def test_any_calculator_may_sample_or_guide(run, tmp_path):
+    steps = ["--steps", 1, "--every", 1, "--moves", 1]
+    by_emt = ["--calculator", "ase.calculators.emt:EMT", "--guide", "lj"]
+    run(SWAP, "--temperatures", 500, *by_emt, *steps)
+    named = pd.read_csv(tmp_path / "table.csv")
+    run(SWAP, "--temperatures", 500, "--guide", "lj", *steps)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), named)
 
 
 def test_fewer_steps_than_one_look_takes_are_refused_before_anything_runs(run, tmp_path, capsys):
@@ -63,6 +72,8 @@ def test_fewer_steps_than_one_look_takes_are_refused_before_anything_runs(run, t
     ("arguments", "told"),
     [
         (["nowhere.cif"], "nowhere.cif"),
+        (["--calculator", "defalt"], "Did you mean 'default'"),
+        (["--guide", "ase.calculators.emt:EMMT"], "no callable 'EMMT'"),
         (["--resume"], "holds no chain"),
         (["--temperatures", 300, -5], "a positive number"),
     ],

@@ -101,6 +101,25 @@ def test_references_are_known_phases(run, alloys, tmp_path):
     assert table.loc["cuau", "decomposes to"] == "0.33 Au + 0.67 Cu3Au"
 
 
+def test_where_nothing_is_on_the_hull_the_lowest_are_shown(run, alloys, tmp_path, capsys):
+    emt = ["--calculator", "emt", "--uncorrected"]
+    run(tmp_path / "cu.cif", tmp_path / "au.cif", tmp_path / "cu3au.cif", *emt)
+    assert "3 of 3 structures are on the hull. The whole table" in capsys.readouterr().out
+    (tmp_path / "out" / "entries.json").rename(tmp_path / "known.json")
+    many = []
+    for number in range(22):
+        squeezed = alloys["cuau"].copy()
+        squeezed.set_cell(squeezed.cell * (1 - 0.001 * number), scale_atoms=True)
+        many.append(squeezed)
+    write(tmp_path / "many.extxyz", many)
+    table = run(tmp_path / "many.extxyz", *emt, "--references", tmp_path / "known.json")
+    head, *rows, _, told, _, _ = capsys.readouterr().out.splitlines()
+    assert "above hull (eV/atom)" in head
+    assert [row.split()[0] for row in rows] == table.index[:20].tolist()
+    assert told.startswith("0 of 22 structures are on the hull; these 20 are the lowest")
+    assert told.endswith(str(tmp_path / "out" / "table.csv"))
+
+
 def test_without_corrections_references_stay_as_they_are(run, tmp_path):
     """Copper oxide, which corrections would lower by 0.34 eV/atom."""
     crystals = {"cu": bulk("Cu", a=3.6), "o": bulk("O", "fcc", a=3.6)}

@@ -1,14 +1,23 @@
 """A table of properties, one row per structure."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import read
 from factories import tiny_potential, tiny_properties
 from pymatgen.core import Lattice, Structure
 
 from ase_crystalformer import predict
-from ase_crystalformer.errors import UnknownName
+from ase_crystalformer.errors import OutsideTraining, UnknownName
+from ase_crystalformer.neighbours import Radius, build
+from ase_crystalformer.spacing import looks_odd, odd_spacing
 from ase_crystalformer.structures import as_crystal
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -16,6 +25,7 @@ def model():
     return tiny_properties()
 
 
+@pytest.mark.filterwarnings("ignore:1 of 6.*repeats in no direction")
 def test_rows_are_in_order_and_columns_have_units(model, crystals):
     table = predict(crystals, model=model, progress=False)
     assert list(table) == ["band_gap", "bulk_modulus", "error"]
@@ -80,3 +90,82 @@ def test_the_bar_counts_structures(model, rocksalt, capsys):
     assert "2/2" in capsys.readouterr().err
     predict([rocksalt, None], model=model, progress=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["energy", "energy_per_atom", "energy_uncertainty", "novelty"])
+def test_what_a_potential_tells_is_hinted_at(model, rocksalt, name):
+    with pytest.raises(UnknownName, match=r"Known: band_gap, .*model='default'.*-m default"):
+        predict([rocksalt], [name], model=model, progress=False)
+    with pytest.raises(UnknownName) as caught:
+        predict([rocksalt], ["bandgap"], model=model, progress=False)
+    assert "potential" not in str(caught.value)
+
+
+def test_forces_are_hinted_at(model, rocksalt):
+    with pytest.raises(UnknownName, match="forces, through CrystalformerCalculator or relax"):
+        predict([rocksalt], ["forces"], model=model, progress=False)
+
+
+# ------------------------------------------------------- what no property model can know
+
+
+def boxed(symbol):
+    return Atoms(symbol, cell=[20.0] * 3, pbc=True)
+
+
+def test_oddly_spaced_crystals_are_warned_of_once(model, rocksalt):
+    structures = [rocksalt, None, bulk("Cu", a=1.8), boxed("Cu"), bulk("Cu")]
+    with pytest.warns(OutsideTraining) as caught:
+        table = predict(structures, model=model, progress=False)
+    assert len(caught) == 1
+    told = str(caught[0].message)
+    assert "2 of 5 structures" in told
+    assert "number 2: atom 0 (Cu) is 1.27 Å from atom 0 (Cu), 0.48 of the sum" in told
+    assert "guesses" in told
+    assert list(table.attrs["outside"]) == [2, 3]
+    assert table["band_gap"].isna().tolist() == [False, True, False, False, False]
+    assert table["error"].notna().tolist() == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("atoms", "why"),
+    [
+        (bulk("Cu", a=2.2), "0.59 of the sum"),
+        (bulk("Cu", a=6.0), r"atom 0 \(Cu\) is 1.5 Å or more beyond bond length"),
+        (bulk("Cu", a=9.0), "beyond bond length"),
+        (boxed("Na"), "beyond bond length"),
+        (molecule("H2O", cell=[15] * 3, pbc=True) + Atoms("Cu", [[8, 8, 8]]), r"atom 3 \(Cu\)"),
+        (molecule("H2O"), "no crystal"),
+    ],
+)
+def test_odd_spacings_are_named(model, atoms, why):
+    with pytest.warns(OutsideTraining, match=f"1 of 1 structures.*number 0: .*{why}"):
+        assert predict(atoms, model=model, progress=False)["error"].isna().all()
+
+
+def test_no_ordinary_crystal_is_odd():
+    """Elements far apart and close, noble gases, molecules, and samples of real data."""
+    symbols = ("Cs", "K", "Ne", "Ar", "Kr", "Xe", "Si", "Fe", "Ti", "Pb", "U", "C", "Hg")
+    crystals = [bulk(symbol) for symbol in symbols]
+    crystals += [bulk("He", "hcp", a=3.57, c=5.83)]
+    crystals += [molecule(m, cell=[4.6] * 3, pbc=True) for m in ("N2", "CO2", "CH4", "Cl2")]
+    crystals += [read(path) for path in (ROOT / "workflows" / "demo_structures").glob("*.cif")]
+    for path in (ROOT / "notebooks" / "samples").glob("*.extxyz.gz"):
+        crystals += read(path, "::20", format="extxyz")
+    assert len(crystals) > 60
+    told = {str(atoms.symbols): odd_spacing(as_crystal(atoms)) for atoms in crystals}
+    assert not any(told.values()), told
+    near = [atoms for atoms in crystals if "Cs" not in atoms.symbols]  # it has no edge within 5 Å
+    assert not [str(atoms.symbols) for atoms in near if looks_odd(build(atoms, Radius(5.0)))]
+
+
+def test_what_lies_beyond_the_cutoff_is_looked_up(model):
+    """The atoms of sodium have no edge within 3 Å."""
+    short = tiny_properties(cutoff=3.0, basis_radius=3.0)
+    assert build(bulk("Na"), short.encoder.rule).edges == 0
+    assert predict(bulk("Na"), model=short, progress=False).attrs["outside"] == {}
+
+
+def test_distances_say_nothing_of_a_potential(rocksalt):
+    table = predict(bulk("Cu", a=1.8), model=tiny_potential(), progress=False)
+    assert table.attrs["outside"] == {}

@@ -136,3 +136,29 @@ def test_alloys_hold_a_hull_up_whatever_candidates_must_be(tmp_path, rocksalt):
     screen(tmp_path / "salt.extxyz", out, **options, hull=tmp_path / "phases.extxyz")
     with Store.open(out / "screening.db") as store:
         assert store.numbers(f"relaxed {digest([tmp_path / 'phases.extxyz'])}") == [0, 1, 2]
+
+
+def test_a_hull_without_compounds_is_not_trusted(known):
+    """Half way between Na and Cl the elements are at -1.5 eV/atom."""
+    elements = known[:2]
+    told = held(elements, "NaCl", -4.0).told
+    assert told["e_above_hull"] == pytest.approx(-2.5)
+    assert told["hull_note"].startswith("The hull knows no stable compound of Cl-Na: e_above_hull")
+    assert "hull_note" not in held(elements, "NaCl", -1.55).told, "alloys are shallow"
+    assert "hull_note" not in held(elements, "Na", -2.0).told, "an element is no compound"
+    assert "hull_note" not in held(known, "NaCl", -4.2).told, "there is a compound"
+
+
+def test_what_is_not_trusted_is_counted_and_can_be_left_out(tmp_path, known):
+    salts = [bulk("NaCl", "rocksalt", a=5.64), bulk("Na")]
+    write(tmp_path / "salts.extxyz", salts)
+    write_entries(tmp_path / "phases.json", [entry("Na", 9.0), entry("Cl", 9.0)])
+    options = {**write_models(tmp_path), "steps": 1, "top": 0, "progress": False}
+    options["hull"] = tmp_path / "phases.json"
+    found = screen(tmp_path / "salts.extxyz", tmp_path / "out", **options)
+    notes = dict(zip(found.selected["formula"], found.selected["hull_note"].notna(), strict=True))
+    assert notes == {"NaCl": True, "Na": False}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "For 1 of the candidates, 1 of them selected, the hull knows no stable compound" in page
+    found = screen(tmp_path / "salts.extxyz", tmp_path / "out", **options, where="hull_note.isna()")
+    assert found.selected["formula"].tolist() == ["Na"]

@@ -148,6 +148,23 @@ def test_what_has_no_place_in_a_diagram_is_refused(structure, energy, told):
         corrected_entry(structure, energy)
 
 
+def test_a_structure_is_no_entry_and_says_how_to_make_one(line):
+    for structure in (bulk("Cu"), Structure(Lattice.cubic(3), ["Cu"], [[0, 0, 0]])):
+        for asked in (line.above, line.decomposition, line.formation_energy):
+            with pytest.raises(BadStructure, match=r"corrected_entry\(atoms, energy\)"):
+                asked(structure)
+        with pytest.raises(BadStructure, match=r"corrected_entry\(atoms, energy\)"):
+            ConvexHull([structure])
+
+
+def test_the_phases_of_the_package_are_an_option_and_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadStructure, match=r"no file 'known'.*known_phases=True"):
+        ConvexHull("known")
+    write_entries("known", [per_atom("Na", -1.0)])
+    assert len(ConvexHull("known").entries) == 1
+
+
 def test_entries_come_back_from_files(hull, tmp_path):
     path = tmp_path / "entries.json"
     write_entries(path, hull.entries)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from ase.io import read, write
 from jarvis.core.atoms import Atoms as JarvisAtoms
 from pymatgen.core import Lattice, Structure
 
-from ase_crystalformer.structure_files import read_structures
+from ase_crystalformer.structure_files import expand, read_structures
 from ase_crystalformer.structures import as_crystal
 
 
@@ -183,6 +184,14 @@ def test_what_was_never_written_to_its_end_is_passed_by(folder, rocksalt):
     (folder / ".partial-a.extxyz").write_text("2\ncut off")
     for source in (folder, folder / "*"):
         assert [item.name for item in read_structures([source])] == [str(folder / "a.extxyz")]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_single_source_is_one(kind, folder, rocksalt):
+    write("a.cif", rocksalt)
+    path = folder / "a.cif"
+    assert [found.name for found in read_structures(kind(path))] == [str(path)]
+    assert list(expand(kind("a.cif"))) == [(Path("a.cif"), None)]
 
 
 def test_a_file_named_twice_is_read_once(folder, rocksalt):

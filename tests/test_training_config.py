@@ -95,3 +95,17 @@ def test_a_recipe_survives_being_written(recipe):
 def test_the_recipes_we_ship_are_valid(path):
     assert read_recipe(path).name == path.stem
     assert tomllib.loads(path.read_text())["data"]["packed"]
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ({"weights": {"band_gap": -1.0}}, r"weights\.band_gap"),
+        ({"weights": {"band_gap": float("nan")}}, r"weights\.band_gap"),
+        ({"targets": ["band_gap", "band_gap"]}, "targets names one twice"),
+    ],
+)
+def test_weights_and_targets_that_cannot_be_are_refused(told, named):
+    recipe = {"name": "gaps", "targets": ["band_gap"], "data": {"packed": "packed"}}
+    with pytest.raises(BadRecipe, match=named):
+        check_recipe(recipe | told)

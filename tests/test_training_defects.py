@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,6 +54,17 @@ def test_one_file_of_a_potential_is_split_in_runs_like_a_list(frames):
     assert 1 <= len(held_out) <= 4
     assert np.ptp(held_out) == len(held_out) - 1
     assert packed.meta["source"] == {"md.extxyz": frames.stat().st_size}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"hold_out": 0.5}, {"replay": 1.0}, {"largest": {"md": 3}}], ids=str
+)
+def test_a_set_packed_by_other_entries_is_refused(frames, changed):
+    prepare(recipe_of(frames))
+    with pytest.raises(BadRecipe, match=rf"packed with another data\.{next(iter(changed))}"):
+        prepare(recipe_of(frames, data=changed))
+    kept = recipe_of(frames, data=changed)
+    prepare(replace(kept, data=replace(kept.data, source=None)))
 
 
 def test_a_packed_set_of_another_source_is_refused_and_a_changed_one_told(frames, caplog):

@@ -1,6 +1,6 @@
 """Equation of state of a crystal: energies at seven volumes, fitted after Birch and Murnaghan.
 
-    python workflows/equation_of_state.py workflows/demo_structures/SrTiO3.cif
+    python workflows/equation_of_state.py workflows/demo_structures/Si.cif
     python workflows/equation_of_state.py Cu.cif --calculator emt --width 0.04 -o copper
 
 The crystal is relaxed, then scaled; atoms are relaxed again at every volume, the shape of the cell

@@ -35,6 +35,8 @@ from ase_crystalformer import ConvexHull, CrystalformerError, corrected_entry, l
 SAMPLE = Path(__file__).parent / "li_mn_o" / "crystals.extxyz.gz"
 REFERENCE = "energy_per_atom"
 STABLE = 1e-6  # eV/atom
+LOWEST = 20
+"""Rows that are printed where no structure is on the hull."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,19 @@ def tabulate(judged: list[Judged], hull: ConvexHull, reference: ConvexHull | Non
     return pd.DataFrame(rows).sort_values("above hull (eV/atom)", kind="stable")
 
 
+def summarize(table: pd.DataFrame, path: Path) -> str:
+    """Show what is on a hull, or the lowest if nothing is; say how many are."""
+    distances = table[[column for column in table if column.startswith("above hull")]]
+    on = distances.min(axis=1) < STABLE
+    rows = (table[on] if on.any() else table.head(LOWEST)).drop(columns=["decomposes to"])
+    many = int((table["above hull (eV/atom)"] < STABLE).sum())
+    told = f"{many} of {len(table)} structures are on the hull"
+    if not on.any():
+        told += f"; these {len(rows)} are the lowest above it"
+    shown = rows.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+    return f"{shown}\n\n{told}. The whole table is in {path}"
+
+
 def compare(table: pd.DataFrame) -> str:
     """Say how far formation energies are off, and which stable phases agree."""
     energy, above = "formation energy (eV/atom)", "above hull (eV/atom)"
@@ -251,9 +266,7 @@ def run(given: argparse.Namespace) -> None:
     elements = sorted({one.symbol for entry in hull.entries for one in entry.elements})
     titles = {given.calculator: hull} | ({"DFT": reference} if reference else {})
     draw(titles, elements, given.out / "hull.png")
-    distances = [column for column in table if column.startswith("above hull")]
-    shown = table[table[distances].min(axis=1) < STABLE].drop(columns=["decomposes to"])
-    print(shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
+    print(summarize(table, given.out / "table.csv"))
     if reference:
         print(f"\n{compare(table)}")
     print(f"\nAlso in {given.out}/")

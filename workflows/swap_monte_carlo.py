@@ -1,7 +1,7 @@
 """Which atom sits where: an alloy ordered by exchanging atoms, at several temperatures.
 
     python workflows/swap_monte_carlo.py --temperatures 300 600 1200 --steps 600
-    python workflows/swap_monte_carlo.py my.cif --calculator crystalformer --guide emt --moves 20
+    python workflows/swap_monte_carlo.py my.cif --calculator default --guide emt --moves 20
 
 Without a file: CuAu on 32 sites, as random as they come. Temperatures (K) run side by side. With
 ``--guide`` a cheap calculator makes the moves and the other one corrects them, which samples the
@@ -18,21 +18,17 @@ import numpy as np
 import pandas as pd
 from ase import Atoms
 from ase.build import bulk
-from ase.calculators.emt import EMT
 from ase.io import read, write
 
 from ase_crystalformer import (
-    CrystalformerCalculator,
     CrystalformerError,
     MonteCarlo,
     Occupations,
     SpinLattice,
+    load_calculator,
 )
 
-CALCULATORS = {
-    "emt": EMT,
-    "crystalformer": lambda: CrystalformerCalculator(property_model=None),
-}
+CALCULATOR = "default, a model, a calculator of ASE's, module:factory"
 
 
 def read_arguments() -> argparse.Namespace:
@@ -45,8 +41,8 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("structure", type=Path, nargs="?", help="any file ASE reads")
     parser.add_argument("--temperatures", type=float, nargs="+", default=[300, 600, 1200])
-    parser.add_argument("--calculator", choices=CALCULATORS, default="emt")
-    parser.add_argument("--guide", choices=CALCULATORS, help="a cheaper calculator")
+    parser.add_argument("--calculator", default="emt", help=f"{CALCULATOR} (emt)")
+    parser.add_argument("--guide", help="a cheaper calculator, named likewise")
     parser.add_argument("--moves", type=int, default=10, help="of the guide per proposal (10)")
     parser.add_argument("--steps", type=int, default=400, help="proposals (400)")
     parser.add_argument("--every", type=int, default=20, help="steps from look to look (20)")
@@ -73,7 +69,7 @@ def chain_of(atoms: Atoms, alloy: Occupations, given: argparse.Namespace) -> Mon
     """Make one chain per temperature."""
     guided: dict[str, Any] = {}
     if given.guide:
-        cheap = Occupations(atoms, CALCULATORS[given.guide]())
+        cheap = Occupations(atoms, load_calculator(given.guide))
         guided = {"effective": cheap.energy, "inner": given.moves}
     temperatures = np.array(given.temperatures, dtype=float)
     states = alloy.states(chains=len(temperatures))
@@ -93,7 +89,7 @@ def sample(given: argparse.Namespace) -> None:
     """Sample, and say how ordered the alloy is."""
     given.out.mkdir(parents=True, exist_ok=True)
     atoms = read(given.structure) if given.structure else random_alloy(given.seed)
-    alloy = Occupations(atoms, CALCULATORS[given.calculator]())
+    alloy = Occupations(atoms, load_calculator(given.calculator))
     bonds = SpinLattice(atoms).bonds[0].numpy()
     chain = chain_of(atoms, alloy, given)
     if given.resume:

@@ -1,6 +1,7 @@
 """``crystalformer evaluate``: how far a model is from labels, or from DFT in a named benchmark."""
 
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 
 from ase_crystalformer.cli.jobs import Device, errors_told
 from ase_crystalformer.cli.text import aligned
+from ase_crystalformer.errors import UnknownName
 
 if TYPE_CHECKING:
     from ase_crystalformer.assessment.benchmark import Statistic
@@ -97,12 +99,34 @@ def evaluate(  # noqa: PLR0913  two ways to judge share a verb
     if judged:
         unused: dict[str, Any] = {"--split": split != "test"}
     else:
+        _check_name(dataset)
         unused = {"--data": data, "--count": count, "--seed": seed, "--set": settings}
     _refuse(dataset, unused, judged=judged)
     if judged:
         _benchmark(model, dataset, data, count, seed, settings or [], out, device)
     else:
         _labelled(model, Path(dataset), split, out or Path("evaluation"), device)
+
+
+def _check_name(dataset: str) -> None:
+    """Refuse what is no benchmark, file or data set; name those that may be meant.
+
+    Raises:
+        UnknownName: It is none of these.
+    """
+    from ase_crystalformer.data.registry import DATA_SETS
+
+    path, known = Path(dataset), BENCHMARKS.split(", ")
+    if path.suffix or path.is_file() or (path / "meta.json").is_file() or dataset in DATA_SETS:
+        return
+    close = [name for names in (known, DATA_SETS) for name in get_close_matches(dataset, names)]
+    close = list(dict.fromkeys(close))  # a benchmark and its data may share a name
+    hint = f"Did you mean {' or '.join(close[:3])}?"
+    if not close:
+        hint = f"Benchmarks: {BENCHMARKS}. For data sets: crystalformer data list"
+    raise UnknownName(
+        f"There is no benchmark, packed set, file or data set named {dataset!r}. {hint}"
+    )
 
 
 def _refuse(dataset: str, unused: dict[str, Any], *, judged: bool) -> None:

@@ -81,6 +81,7 @@ class Job:
         self.done = 0
         self.failed = 0
         self.outside = 0
+        self.odd: list[str] = []
 
     def chunks(self, size: int) -> Iterator[list[NamedStructure]]:
         """Read structures a few at a time; each list counts as done when the next is asked for."""
@@ -97,7 +98,11 @@ class Job:
             self.count(item.name, error)
         if "novelty" in table:
             self.outside += int((table["novelty"] > 1).sum())
+        else:
+            odd = table.attrs.get("outside", {})
+            self.odd += [f"{found[number].name}: {odd[number]}" for number in sorted(odd)]
         table = table.reset_index(drop=True)
+        table.attrs.pop("outside", None)  # by number in this chunk, which no file tells
         table.insert(0, "name", [item.name for item in found])
         table.insert(1, "formula", [_formula(item.atoms) for item in found])
         texts = {"name": "string", "formula": "string", "error": "string"}
@@ -115,6 +120,12 @@ class Job:
             typer.echo(
                 f"{self.outside} of {self.done} structures are outside of what the potential was "
                 "trained on (novelty > 1): compare some with DFT.",
+                err=True,
+            )
+        if self.odd:
+            typer.echo(
+                f"{len(self.odd)} of {self.done} structures are outside of what the model was "
+                f"trained on, the first is {self.odd[0]}. Their properties are guesses.",
                 err=True,
             )
         if self.failed:

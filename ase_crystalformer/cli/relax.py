@@ -105,8 +105,9 @@ def relax(  # noqa: PLR0913  what is asked, where it runs
 
     Writes structures with energy, forces and stress to a file, and a summary to standard output:
     CSV, one row per structure in their order. A structure that did not converge is written as it
-    was after the last step; one that failed is not. With --trajectories, the same command goes on
-    where it was cut off.
+    was after the last step; it is told, and no failure: the command ends with 0. One that failed is
+    not written, and it ends with 1. With --trajectories, the same command goes on where it was cut
+    off.
     """
     from ase_crystalformer.pretrained import load_model
     from ase_crystalformer.relaxation import relax as relax_all

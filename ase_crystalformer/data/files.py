@@ -37,6 +37,9 @@ from ase_crystalformer.structures import as_crystal
 #: Columns that may name a crystal.
 ID_COLUMNS = ("id", "material_id", "jid", "matpes_id", "frame_id", "name")
 
+#: Yes and no, as tables tell them.
+TRUTH = {"true": 1.0, "false": 0.0}
+
 
 def read_file(
     path: Path | str, *, rename: Mapping[str, str] | None = None, group: str | None = None
@@ -181,7 +184,7 @@ def _labels(values: Mapping[str, Any]) -> Labels:
     for name, value in values.items():
         if name not in {*ID_COLUMNS, "split", *labels} and np.ndim(value) == 0:
             with suppress(TypeError, ValueError):
-                number = float(value)
+                number = float(TRUTH.get(str(value).strip().lower(), value))
                 if np.isfinite(number):
                     labels[name] = number
     return labels

@@ -65,8 +65,8 @@ def split_by_fold(
         fraction: Set aside for validation.
     """
     for crystal in crystals:
-        if key in crystal.info:
-            tested = int(crystal.info[key]) == fold
+        if told := crystal.info.get(key, "").strip():
+            tested = int(float(told)) == fold  # pandas writes 0.0 where another row has none
             yield crystal.in_split("test" if tested else split_by_name(crystal.id, seed, fraction))
 
 

@@ -6,6 +6,7 @@ rule, and the names of labels, sources and groups. Neither writing nor reading o
 memory.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -115,6 +116,13 @@ class PackedCrystals:
 
     def __len__(self) -> int:
         return self.meta["crystals"] if "crystals" in self.meta else len(self.meta["ids"])
+
+    def fingerprint(self) -> str:
+        """Tell this set from one that was packed from other crystals, labels or parts."""
+        known = hashlib.sha256((self.folder / "meta.json").read_bytes())
+        for name in ("split", "atoms", *(f"label.{label}" for label in self.labels)):
+            known.update(np.ascontiguousarray(self.arrays[name]).tobytes())
+        return known.hexdigest()
 
     def where(self, split: str) -> NDArray[np.int64]:
         """Numbers of the crystals in a split: ``train``, ``val`` or ``test``.

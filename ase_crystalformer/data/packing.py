@@ -40,8 +40,7 @@ def pack(
     *,
     labels: Sequence[str],
     by_symmetry: bool = False,
-    fold: int | None = None,
-    source: Mapping[str, int] | None = None,
+    remembered: Mapping[str, Any] | None = None,
     processes: int = 1,
 ) -> list[str]:
     """Build every graph once and write the set; return a line for each crystal left out, and why.
@@ -54,9 +53,8 @@ def pack(
         folder: Where to; replaced as a whole when all is written.
         labels: Which scalar labels to keep; NaN where a crystal has none.
         by_symmetry: Keep one atom per orbit (no forces then).
-        fold: The official fold that is its test part, if it was split by folds; remembered.
-        source: Names of what is packed, each with the size of its file, 0 if it is none;
-            remembered.
+        remembered: What else ``meta.json`` is to hold, plain values: where the crystals are from,
+            and how their parts were chosen.
         processes: How many build graphs; a few hundred crystals for each are in memory. More than
             one begin anew and import torch, which takes seconds.
 
@@ -85,10 +83,9 @@ def pack(
             for name, value in _rows(crystal, graph, labels, by_symmetry, names).items():
                 files[name].write(np.ascontiguousarray(value, dtype=kinds[name][0]).tobytes())
     meta = {
+        **(remembered or {}),
         "rule": rule_dict(rule),
         "by_symmetry": by_symmetry,
-        "fold": fold,
-        "source": None if source is None else dict(source),
         "crystals": packed,
         "labels": list(labels),
         "names": {key: list(values) for key, values in names.items()},
@@ -184,7 +181,7 @@ def _rows(
         "edges": graph.edges,
         "split": -1 if crystal.split is None else SPLITS.index(crystal.split),
         **code,
-        "stress": crystal.labels.get("stress", missing[:1].repeat(3, 0)),
+        "stress": _stress(crystal, graph),
         "species": graph.species,
         "positions": graph.positions,
         "multiplicity": graph.multiplicity,
@@ -195,3 +192,10 @@ def _rows(
         "image": graph.image,
     }
     return rows | {f"label.{name}": crystal.labels.get(name, np.nan) for name in labels}
+
+
+def _stress(crystal: LabelledCrystal, graph: CrystalGraph) -> Any:
+    """Tell the stress; NaN where there is none, or no volume: programs write zeros then."""
+    if float(graph.volume[0]) == 0:
+        return np.full((3, 3), np.nan)
+    return crystal.labels.get("stress", np.full((3, 3), np.nan))

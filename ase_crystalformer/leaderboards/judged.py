@@ -1,6 +1,7 @@
 """Predictions of runs for the part of the data that judges them, kept beside the model."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from ase_crystalformer.targets import Target
 from ase_crystalformer.training.config import Recipe
 from ase_crystalformer.training.objective import error_name
 from ase_crystalformer.training.record import recipe_of, write_json
+
+LOGGER = logging.getLogger(__name__)
 
 Values = NDArray[np.float64]
 
@@ -116,7 +119,10 @@ def judge(
         found = outcomes_of(open_run(folder, part), device=device, progress=progress)
         rows = {one.target: [one.predicted, one.labels] for one in found if one.labels}
         told = {"weights": card["sha256"], "targets": rows}
-        write_json(kept, told)
+        try:
+            write_json(kept, told)
+        except OSError as error:  # a folder that others own is read all the same
+            LOGGER.warning("Predictions of %s are not kept: %s", folder, error)
     training = card["card"]["training"]
     learned = {one["name"]: Target(**one) for one in card["targets"]}
     return [

@@ -1,6 +1,9 @@
 """What a trained run says of the crystals it was tested on."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from ase_crystalformer.data.crystals import Split
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.pretrained import load_model
+from ase_crystalformer.training.batches import learned_from
 from ase_crystalformer.training.config import Recipe
 from ase_crystalformer.training.evaluate import collect
 from ase_crystalformer.training.record import recipe_of
@@ -34,10 +38,16 @@ class TrainedRun:
     which: NDArray[np.int64]
     part: Split = "test"
 
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Name every crystal of that part, by its number in the packed set; no two alike."""
+        numbers = self.which.tolist()
+        return dict(zip(numbers, distinct([self.packed.ids[row] for row in numbers]), strict=True))
+
     def tested(self, target: str) -> list[str]:
         """Name the crystals of that part that have a label."""
         labels = self.packed.label(target)[self.which]
-        return [self.packed.ids[row] for row in self.which[~np.isnan(labels)]]
+        return [self.names[row] for row in self.which[~np.isnan(labels)].tolist()]
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,17 @@ class Outcome:
     labels: dict[str, float]
 
 
+def distinct(names: Sequence[str]) -> list[str]:
+    """Number names that stand more than once: polymorphs may be called by their formula alone."""
+    often = Counter(names)
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if often[name] == 1 else f"{name} ({seen[name]} of {often[name]})")
+    return found
+
+
 def open_run(folder: Path, part: Split = "test") -> TrainedRun:
     """Open a run; nothing is predicted.
 
@@ -77,7 +98,9 @@ def open_run(folder: Path, part: Split = "test") -> TrainedRun:
             "folder the run was started from."
         )
     packed = PackedCrystals(recipe.data.packed)
+    kept = learned_from(packed, recipe)
     which = packed.where(part)
+    which = which[kept[which]] if part == "val" else which
     if len(which) == 0:
         raise MissingData(f"{recipe.data.packed} has no {part} part. Set data.fold in the recipe.")
     return TrainedRun(folder, recipe, packed, which, part)
@@ -90,7 +113,7 @@ def outcomes_of(run: TrainedRun, *, device: str = "auto", progress: bool = True)
     outcomes = []
     for target in model.targets:
         predicted, labels = (
-            dict(zip((run.packed.ids[row] for row in run.which), map(float, part), strict=True))
+            dict(zip(run.names.values(), map(float, part), strict=True))
             for part in found[target.name, target.unit]
         )
         known = run.tested(target.name)

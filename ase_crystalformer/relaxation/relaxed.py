@@ -1,11 +1,18 @@
 """What became of a structure that was relaxed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+
+from ase_crystalformer.model import CrystalModel
+from ase_crystalformer.model_file import digest
+from ase_crystalformer.pretrained import describe
+from ase_crystalformer.quantities import Quantities, Results
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -40,3 +47,30 @@ class Relaxed:
     energy_uncertainty: float | None = None
     forces_uncertainty: Float[ndarray, " atoms"] | None = None
     novelty: Float[ndarray, " atoms"] | None = None
+
+
+def maker(model: str | Path | CrystalModel, **settings: Any) -> dict[str, Any]:
+    """Name what computes, as the calculator does among its ``parameters``."""
+    if isinstance(model, CrystalModel):
+        return {"model": model.card.name, "sha256": digest(model.state_dict()), **settings}
+    return {"model": str(model), "sha256": describe(model).sha256, **settings}
+
+
+def put_results(atoms: "Atoms", known: Quantities, made_by: Mapping[str, Any]) -> None:
+    """Give a structure what is known of it, as files and databases tell it of our calculator.
+
+    Args:
+        atoms: The structure.
+        known: Energy, forces, stress and uncertainties.
+        made_by: What ``maker`` says.
+    """
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from ase_crystalformer.calculator import CrystalformerCalculator
+
+    results = Results(known)
+    kept = SinglePointCalculator(atoms, **results)
+    kept.results = Results({**kept.results, **results.uncertainties})
+    kept.name = CrystalformerCalculator.name
+    kept.parameters.update(made_by)
+    atoms.calc = kept

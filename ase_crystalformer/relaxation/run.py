@@ -17,10 +17,9 @@ from ase_crystalformer.model_file import digest
 from ase_crystalformer.outside import outside, warn_outside
 from ase_crystalformer.prediction import as_list
 from ase_crystalformer.pretrained import Precision, shared_potential
-from ase_crystalformer.quantities import Results
 from ase_crystalformer.relaxation.descent import OPTIMISERS, Arrival, Descent, Walker
 from ase_crystalformer.relaxation.freedom import CellFreedom, Freedom, check_cell_freedom, symmetric
-from ase_crystalformer.relaxation.relaxed import Relaxed
+from ase_crystalformer.relaxation.relaxed import Relaxed, maker, put_results
 from ase_crystalformer.relaxation.trajectories import Trajectories, check_trajectory
 from ase_crystalformer.structures import as_atoms, as_crystal
 
@@ -140,12 +139,13 @@ def relax_each(  # noqa: PLR0913  as of relax
     count = len(structures) if isinstance(structures, Sized) else None
     paths = None if trajectory is None else check_trajectory(trajectory, count)
     potential = shared_potential(model, device, dtype)
+    made_by = maker(model, device=str(potential.device), dtype=dtype, dispersion=dispersion)
     ways = None
     if paths is not None:
         settings = {**vars(task), "dispersion": dispersion, "dtype": dtype}
         settings["model"] = digest(potential.state_dict())
-        ways = Trajectories(paths, settings)
-    return _Relaxer(potential, task, ways).run(structures)
+        ways = Trajectories(paths, settings, made_by)
+    return _Relaxer(potential, task, ways, made_by).run(structures)
 
 
 def _check_limits(fmax: float, steps: int) -> None:
@@ -182,10 +182,8 @@ class _Run:
         self.start = structure
         self.walker = Walker.of(as_crystal(held), cutoff, freedom, task.optimiser)
 
-    def result(self, arrival: Arrival) -> Relaxed:
+    def result(self, arrival: Arrival, made_by: dict[str, Any]) -> Relaxed:
         """Write down how it fared."""
-        from ase.calculators.singlepoint import SinglePointCalculator
-
         atoms, mover = self.atoms, self.walker.mover
         cell = atoms.cell.array.copy()
         cell[atoms.pbc] = mover.cell[atoms.pbc]
@@ -193,17 +191,16 @@ class _Run:
         atoms.set_positions(mover.positions, apply_constraint=False)
         if isinstance(arrival.outcome, CrystalformerError):
             return Relaxed(atoms=atoms, steps=self.walker.steps, error=_told(arrival.outcome))
-        known = Results(arrival.outcome)
-        atoms.calc = SinglePointCalculator(atoms, **known)
-        atoms.calc.results = Results({**atoms.calc.results, **known.uncertainties})
+        known = arrival.outcome
+        put_results(atoms, known, made_by)
         return Relaxed(
             atoms=atoms,
-            energy=arrival.outcome["energy"],
+            energy=known["energy"],
             energy_uncertainty=known.get("energy_uncertainty"),
             forces_uncertainty=known.get("forces_uncertainty"),
             novelty=known.get("novelty"),
             fmax=arrival.fmax,
-            stress=arrival.outcome.get("stress"),
+            stress=known.get("stress"),
             converged=arrival.converged,
             steps=self.walker.steps,
         )
@@ -212,8 +209,14 @@ class _Run:
 class _Relaxer:
     """Keeps the device busy: structures that are done leave, waiting ones enter."""
 
-    def __init__(self, model: CrystalModel, task: _Task, ways: Trajectories | None) -> None:
-        self.model, self.task, self.ways = model, task, ways
+    def __init__(
+        self,
+        model: CrystalModel,
+        task: _Task,
+        ways: Trajectories | None,
+        made_by: dict[str, Any],
+    ) -> None:
+        self.model, self.task, self.ways, self.made_by = model, task, ways, made_by
         self.budget = budget_of(model.device)
         self.waiting: deque[_Run] = deque()
         self.running: list[_Run] = []
@@ -229,7 +232,7 @@ class _Relaxer:
             done = [(self.running[arrival.number], arrival) for arrival in arrivals]
             for run, arrival in done:
                 self.running.remove(run)
-                relaxed = run.result(arrival)
+                relaxed = run.result(arrival, self.made_by)
                 if self.ways:
                     self.ways.write(run.number, run.start, relaxed, run.walker.way or [])
                 yield run.number, relaxed

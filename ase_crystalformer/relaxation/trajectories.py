@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from ase_crystalformer.errors import BadRecipe
-from ase_crystalformer.quantities import UNCERTAINTIES, Quantities, Results
-from ase_crystalformer.relaxation.relaxed import Relaxed
+from ase_crystalformer.quantities import UNCERTAINTIES, Quantities
+from ase_crystalformer.relaxation.relaxed import Relaxed, put_results
 from ase_crystalformer.structures import as_atoms, as_crystal
 from ase_crystalformer.writing import whole
 
@@ -93,10 +93,12 @@ class Trajectories:
             structure.
         settings: What decides a way, as plain values. A file says them, and is made anew under
             others.
+        made_by: What computes, as the frames tell it.
     """
 
     paths: Path | Sequence[Path]
     settings: dict[str, Any]
+    made_by: Mapping[str, Any]
 
     def path(self, number: int) -> Path:
         """Name the file of a structure."""
@@ -120,7 +122,7 @@ class Trajectories:
             return None
         if told.get("of") != self._mark(structure) or told["error"]:
             return None
-        return _at_the_end(structure, last, told)
+        return _at_the_end(structure, last, told, self.made_by)
 
     def write(self, number: int, structure: Any, relaxed: Relaxed, way: Sequence[Place]) -> None:
         """Write the way of a structure; the file appears complete or not at all.
@@ -140,7 +142,9 @@ class Trajectories:
         with whole(path) as partial, Trajectory(partial, "w") as file:
             file.set_description({"of": self._mark(structure), **_told(relaxed)})
             for place in way:
-                file.write(_frame(relaxed.atoms, place.positions, place.cell, place.known))
+                frame = _frame(relaxed.atoms, place.positions, place.cell)
+                put_results(frame, place.known, self.made_by)
+                file.write(frame)
 
     def _mark(self, structure: Any) -> str:
         """Tell apart starts and settings."""
@@ -154,22 +158,14 @@ class Trajectories:
 
 
 def _frame(
-    atoms: "Atoms",
-    positions: Float[ndarray, "atoms 3"],
-    cell: Float[ndarray, "3 3"],
-    known: Quantities,
+    atoms: "Atoms", positions: Float[ndarray, "atoms 3"], cell: Float[ndarray, "3 3"]
 ) -> "Atoms":
-    """Put atoms somewhere, with what is known of them there."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
+    """Put atoms somewhere."""
     frame = atoms.copy()
     vectors = frame.cell.array.copy()
     vectors[frame.pbc] = cell[frame.pbc]
     frame.set_cell(vectors, apply_constraint=False)
     frame.set_positions(positions, apply_constraint=False)
-    results = Results(known)
-    frame.calc = SinglePointCalculator(frame, **results)
-    frame.calc.results = Results({**frame.calc.results, **results.uncertainties})
     return frame
 
 
@@ -185,13 +181,16 @@ def _told(relaxed: Relaxed) -> dict[str, Any]:
     }
 
 
-def _at_the_end(structure: Any, last: "Atoms", told: dict[str, Any]) -> Relaxed:
-    atoms = as_atoms(structure)
+def _at_the_end(
+    structure: Any, last: "Atoms", told: dict[str, Any], made_by: Mapping[str, Any]
+) -> Relaxed:
+    atoms = _frame(as_atoms(structure), last.positions, last.cell.array)
     uncertain = {name: told[name] for name in UNCERTAINTIES if name in told}
     arrays: dict[str, Any] = {k: np.asarray(v) if np.ndim(v) else v for k, v in uncertain.items()}
     known = {**last.calc.results, **arrays}
+    put_results(atoms, known, made_by)
     return Relaxed(
-        atoms=_frame(atoms, last.positions, last.cell.array, known),
+        atoms=atoms,
         energy=float(known["energy"]),
         fmax=told["fmax"],
         stress=known.get("stress"),

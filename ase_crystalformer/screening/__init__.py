@@ -62,7 +62,9 @@ def screen(  # noqa: PLR0913  everything a screening may be told
         hull: Known phases: a JSON list of pymatgen entries, a CSV table with ``formula`` and
             ``energy_per_atom`` (eV/atom, taken as it is), structures, which are relaxed with the
             same potential, or ``"known"``: the stable ones of Materials Project that come with the
-            package (a file of that name is ``"./known"``).
+            package (a file of that name is ``"./known"``). Where it knows no stable compound of the
+            elements of a candidate, and that is deep below, ``hull_note`` says so;
+            ``"hull_note.isna()"`` selects the others.
         keep: How many candidates of lowest predicted formation energy (eV/atom, unrelaxed) to
             relax: a number, or a share such as ``"20%"``.
         model: The potential: a name or a path.

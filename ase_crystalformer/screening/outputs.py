@@ -79,7 +79,7 @@ def write_outputs(
         top=[(str(formula), _atoms(store, number)) for number, formula in texts],
         failures=dict(Counter(reason for *_, reason in failures).most_common(MOST_REASONS)),
         settings=json.dumps({**store.fact("settings"), "where": condition.text}, indent=1),
-        remarks=CAVEAT if table.stages[-1] == f"hull {KNOWN}" else "",
+        remarks=_remarks(folder, table, best),
     )
     write_report(folder, findings)
     return Screened(selected=best, counts=counts, failures=failures, folder=folder)
@@ -210,6 +210,23 @@ def _atoms(store: Store, number: int) -> "Atoms":
 
     atoms: Atoms = decode(store.atoms("relax", number))
     return atoms
+
+
+def _remarks(folder: Path, table: Table, best: "DataFrame") -> str:
+    """Say what to keep in mind of energies above the hull, and of how many not to believe them."""
+    from pandas import read_parquet
+
+    if "hull_note" not in table.columns:
+        return ""
+    noted = read_parquet(folder / "candidates.parquet", columns=["hull_note"])["hull_note"].count()
+    told = [CAVEAT] if table.stages[-1] == f"hull {KNOWN}" else []
+    if noted:
+        told.append(
+            f"For {noted:,} of the candidates, {best['hull_note'].count():,} of them selected, the "
+            "hull knows no stable compound of their elements: their e_above_hull is not to be "
+            "trusted (column hull_note)."
+        )
+    return " ".join(told)
 
 
 def _distributions(folder: Path, table: Table) -> dict[str, Any]:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pymatgen.entries.computed_entries import ComputedEntry
 
 
+DEEP = -0.1
+"""eV/atom. Where a compound is this far below its elements, some compound should be known."""
+
+
 def holds_energies(path: Path) -> bool:
     """Say whether a file of known phases holds energies, not structures to compute them of."""
     if path.suffix == ".json":
@@ -110,12 +114,24 @@ def _hull_of(
 def _held(hull: ConvexHull, entry: Callable[[int], Any], number: int) -> Result:
     try:
         made = entry(number)
-        split = hull.decomposition(made)
+        split, above = hull.decomposition(made), hull.above(made)
         told = {
-            "e_above_hull": hull.above(made),
+            "e_above_hull": above,
             "hull_formation_energy_per_atom": hull.formation_energy(made),
             "decomposes_to": " + ".join(f"{share:.3g} {name}" for name, share in split.items()),
         }
+        if note := _note(made, split, above):
+            told["hull_note"] = note
     except CrystalformerError as error:
         return Result.failed(f"{type(error).__name__}: {error}")
     return Result(told=told)
+
+
+def _note(entry: "ComputedEntry", phases: Iterable[str], above: float) -> str:
+    """Say that a compound lies deep below a hull of its elements alone; nothing otherwise."""
+    from pymatgen.core import Composition
+
+    system = entry.composition.chemical_system
+    if above >= DEEP or "-" not in system or not all(Composition(p).is_element for p in phases):
+        return ""
+    return f"The hull knows no stable compound of {system}: e_above_hull is not to be trusted."

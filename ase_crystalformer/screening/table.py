@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 1000
 
-TEXTS = ("name", "formula", "outcome", "stage", "reason", "decomposes_to")
+TEXTS = ("name", "formula", "outcome", "stage", "reason", "decomposes_to", "hull_note")
 FLAGS = ("balanced", "converged")
 COUNTS = ("atoms", "steps")
 
@@ -35,7 +35,7 @@ ALWAYS = (
     *("fmax", "volume_per_atom"),
 )
 CALIBRATED = ("energy_uncertainty_per_atom", "novelty")
-HULL = ("e_above_hull", "hull_formation_energy_per_atom", "decomposes_to")
+HULL = ("e_above_hull", "hull_formation_energy_per_atom", "decomposes_to", "hull_note")
 
 
 class Table:

@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
 from ase_crystalformer.errors import BadStructure
-from ase_crystalformer.stability.known_phases import as_entry
+from ase_crystalformer.stability.known_phases import KNOWN, as_entry
 from ase_crystalformer.stability.known_phases import known_phases as read_known_phases
 from ase_crystalformer.structures import as_crystal
 from ase_crystalformer.writing import whole
@@ -55,15 +55,15 @@ def corrected_entry(
         The entry: ``energy`` is corrected, ``uncorrected_energy`` as given.
 
     Raises:
-        BadStructure: It is no crystal, its energy is no number, or Materials Project has no PBE
-            calculations of one of its elements.
+        BadStructure: It is no crystal, its energy is no finite number, or Materials Project has no
+            PBE calculations of one of its elements.
 
     Source: Wang et al., Sci. Rep. 11, 15496 (2021); mixing of PBE and PBE+U: Jain et al., Phys.
     Rev. B 84, 045115 (2011).
     """
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-    if not np.isfinite(energy):
+    if not (isinstance(energy, SupportsFloat) and np.isfinite(float(energy))):
         raise BadStructure(f"The energy is {energy}. Give that of the whole cell in eV.")
     crystal = _to_pymatgen(structure)
     run = _run_of(crystal)
@@ -90,8 +90,10 @@ class ConvexHull:
     def __init__(
         self, entries: "Iterable[ComputedEntry] | str | Path" = (), *, known_phases: bool = False
     ) -> None:
-        given = read_entries(entries) if isinstance(entries, str | Path) else entries
-        self.entries = list(given)
+        if isinstance(entries, str | Path):
+            _refuse_known(Path(entries))
+            entries = read_entries(entries)
+        self.entries = [_checked(entry) for entry in entries]
         self._by_system: dict[frozenset[str], list[ComputedEntry]] = defaultdict(list)
         for entry in self.entries:
             self._by_system[frozenset(entry.composition.chemical_system_set)].append(entry)
@@ -128,14 +130,18 @@ class ConvexHull:
         ]
 
     def above(self, entry: "ComputedEntry") -> float:
-        """Energy of an entry above the hull, eV/atom; negative if no known mixture is as low."""
+        """Energy of an entry above the hull, eV/atom; negative if no known mixture is as low.
+
+        Raises:
+            BadStructure: It is no entry, or no phase of one of its elements alone is known.
+        """
         return self._split(entry)[1]
 
     def decomposition(self, entry: "ComputedEntry") -> dict[str, float]:
         """Name the phases that the hull holds at this composition, and the share of atoms in each.
 
         Raises:
-            BadStructure: No phase of one of the elements alone is known.
+            BadStructure: It is no entry, or no phase of one of its elements alone is known.
         """
         shares: dict[str, float] = {}
         for phase, share in self._split(entry)[0].items():
@@ -148,7 +154,7 @@ class ConvexHull:
         return float(self._diagram_of(entry).get_form_energy_per_atom(entry))
 
     def _diagram_of(self, entry: "ComputedEntry") -> "PhaseDiagram":
-        return self.diagram(entry.composition.chemical_system_set)
+        return self.diagram(_checked(entry).composition.chemical_system_set)
 
     def _split(self, entry: "ComputedEntry") -> "tuple[dict[ComputedEntry, float], float]":
         diagram = self._diagram_of(entry)
@@ -156,6 +162,25 @@ class ConvexHull:
             entry, allow_negative=True, check_stable=False
         )
         return phases, 0.0 if abs(above) < ROUNDING else float(above)
+
+
+def _checked(entry: Any) -> "ComputedEntry":
+    """Pass an entry on; refuse a structure, which says no energy."""
+    if not hasattr(entry, "energy_per_atom"):
+        raise BadStructure(
+            f"A hull takes pymatgen entries, not {type(entry).__name__}. Make one of a structure "
+            "and its energy: corrected_entry(atoms, energy)."
+        )
+    return entry
+
+
+def _refuse_known(path: Path) -> None:
+    """Refuse a name of the package's phases, which is an option and no file."""
+    if path.name.startswith(KNOWN) and not path.exists():
+        raise BadStructure(
+            f"There is no file {str(path)!r} of entries. The phases that come with the package are "
+            "an option: known_phases=True."
+        )
 
 
 def read_entries(path: str | Path, *, corrected: bool = True) -> "list[ComputedEntry]":

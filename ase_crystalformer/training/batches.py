@@ -31,9 +31,7 @@ class PackedData(LightningDataModule):
     def __init__(self, packed: PackedCrystals, recipe: Recipe) -> None:
         super().__init__()
         self.packed, self.recipe = packed, recipe
-        largest = recipe.data.largest_crystal or np.inf
-        small = np.asarray(packed.arrays["atoms"]) <= largest
-        kept = small & self._learned()
+        kept = learned_from(packed, recipe)
         self.train, self.val = (w[kept[w]] for w in (packed.where("train"), packed.where("val")))
         self.share = self._shares()
         if len(self.train) == 0:
@@ -41,19 +39,6 @@ class PackedData(LightningDataModule):
                 f"{packed.folder} holds {len(packed)} crystals, but none to train on. Check its "
                 "splits, data.largest_crystal and data.share."
             )
-
-    def _learned(self) -> NDArray[np.bool_]:
-        """Tell of every crystal whether its source is learned from at all."""
-        names = self.packed.meta["names"]["source"]
-        if unknown := [name for name in self.recipe.data.share if name not in names]:
-            raise BadRecipe(
-                f"data.share names {', '.join(unknown)}, of which {self.packed.folder} holds "
-                f"nothing. It holds {', '.join(names)}."
-            )
-        nought = [
-            number for number, name in enumerate(names) if self.recipe.data.share.get(name) == 0
-        ]
-        return ~np.isin(self.packed.arrays["source"], nought)
 
     def _shares(self) -> NDArray[np.float64]:
         """Chance of each crystal to be drawn in an epoch."""
@@ -194,3 +179,21 @@ class PackedData(LightningDataModule):
                 f"{', '.join(changed)}. Go on with the same; between epochs it may change."
             )
         return done
+
+
+def learned_from(packed: PackedCrystals, recipe: Recipe) -> NDArray[np.bool_]:
+    """Tell of every crystal whether it may teach, or judge while the model learns.
+
+    Raises:
+        BadRecipe: ``data.share`` names a source that is not in the set.
+    """
+    names, share = packed.meta["names"]["source"], recipe.data.share
+    if unknown := [name for name in share if name not in names]:
+        raise BadRecipe(
+            f"data.share names {', '.join(unknown)}, of which {packed.folder} holds nothing. It "
+            f"holds {', '.join(names)}."
+        )
+    nought = [number for number, name in enumerate(names) if share.get(name) == 0]
+    largest = recipe.data.largest_crystal or np.inf
+    small = np.asarray(packed.arrays["atoms"]) <= largest
+    return small & ~np.isin(packed.arrays["source"], nought)

@@ -99,7 +99,9 @@ class Recipe:
     model: dict[str, Any] = field(default_factory=dict)
     mixer: Mixer | None = None
     targets: tuple[str, ...] = ()
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = field(
+        default_factory=dict
+    )
     kinds: dict[str, Kind] = field(default_factory=dict)
     pooling: dict[str, Pooling] = field(default_factory=dict)
     loss: Literal["absolute", "squared"] = "absolute"
@@ -130,6 +132,8 @@ class Recipe:
         """Encoders and targets are those there are; only what is learned has a weight."""
         _refuse_unknown("encoder", [self.encoder], ENCODERS)
         _refuse_unknown("target", self.targets, TARGETS)
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets names one twice: {', '.join(self.targets)}")
         if self.targets:
             for named in (self.weights, self.kinds, self.pooling):
                 _refuse_unknown("target of this recipe", named, self.targets)

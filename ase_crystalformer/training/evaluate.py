@@ -102,6 +102,10 @@ def evaluate(
     with tempfile.TemporaryDirectory() as scratch:
         packed = open_or_pack(model, Path(dataset), Path(scratch))
         check_rule(packed, model.encoder, f"the model {model.card.name!r}")
+        check_judged(model, packed)
+        if split is not None and (np.asarray(packed.arrays["split"]) < 0).all():
+            LOGGER.warning("These crystals are in no split: all %d are judged.", len(packed))
+            split = None
         which = _computable(model, packed, split, dataset)
         compared = collect(model, packed, which, progress)
     known = {key: _labelled(*pair) for key, pair in compared.items()}
@@ -138,14 +142,26 @@ def open_or_pack(model: CrystalModel, dataset: Path, scratch: Path) -> PackedCry
     return packed
 
 
+def check_judged(model: CrystalModel, packed: PackedCrystals) -> None:
+    """Refuse a set that was packed without any label a model can be judged by.
+
+    Raises:
+        MissingData: Naming the labels there are, and those that are wanted.
+    """
+    wanted = ["energy"] if model.is_potential else [target.name for target in model.targets]
+    if set(wanted).isdisjoint(packed.labels):
+        raise MissingData(
+            f"{packed.folder} was packed with the labels {', '.join(packed.labels) or 'none'}; "
+            f"{model.card.name!r} is judged by {', '.join(wanted)}. Pack a set that has them, or "
+            "give the file itself."
+        )
+
+
 def _computable(
     model: CrystalModel, packed: PackedCrystals, split: str | None, dataset: str | Path
 ) -> NDArray[np.int64]:
     """Number the crystals of a split whose elements the model knows."""
     which = np.arange(len(packed)) if split is None else packed.where(split)
-    if (np.asarray(packed.arrays["split"]) < 0).all() and split is not None:
-        LOGGER.warning("These crystals are in no split: all %d are judged.", len(packed))
-        which = np.arange(len(packed))
     which = of_known_elements(model, packed, which)
     if len(which) == 0:
         splits = {name: len(packed.where(name)) for name in ("train", "val", "test")}
@@ -172,7 +188,10 @@ def of_known_elements(
 
 def _labelled(predicted: Values, label: Values) -> tuple[Values, Values]:
     known = np.isfinite(label)
-    return predicted[known], label[known]
+    computed = np.isfinite(predicted)
+    if lost := int((known & ~computed).sum()):
+        LOGGER.warning("%d labels have no finite prediction beside them, and are left out.", lost)
+    return predicted[known & computed], label[known & computed]
 
 
 def collect(
@@ -205,6 +224,8 @@ def _compare_properties(model: CrystalModel, batch: Batch) -> Rows:
     with torch.no_grad():
         values = model.properties(graph.to(model.device, model.dtype))
     for target in model.targets:
+        if target.name not in labels:
+            continue
         predicted, label = values[target.name], labels[target.name]
         if target.kind == "log10":
             yield error_name(target), predicted.log10(), label.log10()

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.ragged import ranges
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.targets import TARGETS, Kind, Pooling, Target
@@ -15,6 +16,12 @@ from ase_crystalformer.training.objective import EnergyObjective
 
 Numbers = NDArray[np.int64]
 Values = NDArray[np.float64]
+
+#: Way along which a typical force does what the network gives before it has learned, Å.
+SHORT = 0.1
+
+#: Crystals whose forces tell what is typical.
+ENOUGH = 10_000
 
 
 def fit_targets(
@@ -109,6 +116,9 @@ def element_energies(counts: Values, energy: Values) -> Values:
 def fit_references(head: EnergyHead, packed: PackedCrystals, which: Numbers) -> None:
     """Set element references by least squares, and the scale to what they leave.
 
+    Few crystals of many compositions may leave nothing: then to what a typical force does along
+    a tenth of an Å, if that is more.
+
     Raises:
         BadRecipe: No crystal has an energy.
     """
@@ -121,7 +131,16 @@ def fit_references(head: EnergyHead, packed: PackedCrystals, which: Numbers) -> 
     reference = element_energies(counts, energy)
     left = (energy - counts @ reference) / counts.sum(1)
     head.reference.copy_(torch.from_numpy(reference))
-    head.scale.fill_(max(float(left.std()), 1e-3))
+    head.scale.fill_(max(float(left.std()), SHORT * typical_force(packed, which), 1e-3))
+
+
+def typical_force(packed: PackedCrystals, which: Numbers) -> float:
+    """Root of the mean square of force components, eV/Å, over a sample; 0 if none is known."""
+    some = which[:: -(-len(which) // ENOUGH)] if len(which) else which
+    rows = ranges(packed.atom_start[some], packed.arrays["atoms"][some])
+    forces = np.asarray(packed.arrays["forces"][rows], dtype=float)
+    known = forces[np.isfinite(forces).all(1)]
+    return float(np.sqrt((known**2).mean())) if len(known) else 0.0
 
 
 def fit_shifts(

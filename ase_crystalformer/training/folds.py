@@ -1,12 +1,11 @@
 """All official folds of a task, one run each."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.config import Recipe, read_recipe
-from ase_crystalformer.training.record import changed_since
+from ase_crystalformer.training.record import changed_since, epochs_done
 from ase_crystalformer.training.run import fit
 
 #: Of a task of MatBench.
@@ -51,11 +50,9 @@ def is_done(folder: Path, recipe: Recipe) -> bool:
     Raises:
         BadRecipe: The folder holds a run of another recipe; more epochs may be asked for.
     """
-    path = folder / "model.json"
-    if not path.is_file():
+    if not (folder / "model.json").is_file():
         return False
-    told = json.loads(path.read_text(encoding="utf-8"))
-    done = bool(told["card"]["training"].get("epochs", 0) >= recipe.optim.epochs)
+    done = epochs_done(folder) >= recipe.optim.epochs
     changed = [name for name in changed_since(folder, recipe) if done or name != "optim"]
     if changed:
         raise BadRecipe(

@@ -16,7 +16,7 @@ from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.heads import EnergyHead, sum_over_atoms
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.training.fitting import compositions, element_energies
+from ase_crystalformer.training.fitting import compositions, element_energies, typical_force
 from ase_crystalformer.training.objective import EnergyObjective
 from ase_crystalformer.training.settings import EnergyLoss
 
@@ -49,12 +49,10 @@ def fit_scale_to_forces(head: EnergyHead, packed: PackedCrystals, which: NDArray
     Raises:
         BadRecipe: No crystal has forces.
     """
-    owner = np.repeat(np.arange(len(packed)), packed.arrays["atoms"])
-    forces = np.asarray(packed.arrays["forces"], dtype=float)[np.isin(owner, which)]
-    known = forces[np.isfinite(forces).all(1)]
-    if len(known) == 0:
+    force = typical_force(packed, which)
+    if force == 0:
         raise BadRecipe(f"No training crystal in {packed.folder} has an energy or forces.")
-    head.scale.fill_(max(float(np.sqrt((known**2).mean())), 1e-3))
+    head.scale.fill_(max(force, 1e-3))
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,8 +25,8 @@ LOGGER = logging.getLogger(__name__)
 def prepare(recipe: Recipe) -> PackedCrystals:
     """Open the packed set of a recipe; make it first if it is not there.
 
-    A set without a validation part gets 5 % set aside, chosen by name and seed. Of the processes of
-    a run, the first makes it, and the others wait until it is there.
+    Of crystals that are in no part yet, 5 % are set aside for validation, chosen by name and seed.
+    Of the processes of a run, the first makes the set, and the others wait until it is there.
 
     Raises:
         BadRecipe: There is neither a packed set nor a source, or the set has another graph or was
@@ -39,6 +40,7 @@ def prepare(recipe: Recipe) -> PackedCrystals:
     packed = PackedCrystals(folder)
     _check_fold(packed, recipe.data.fold)
     _check_source(packed, recipe)
+    _check_chosen(packed, recipe)
     check_rule(packed, encoder, f"encoder {recipe.encoder!r} as configured in [model]")
     if packed.meta["by_symmetry"] and not _by_orbits(recipe):
         raise BadRecipe(
@@ -68,8 +70,11 @@ def _pack(recipe: Recipe, encoder: Encoder) -> None:
         recipe.data.packed,
         labels=list(recipe.targets) if recipe.energy is None else ["energy"],
         by_symmetry=_by_orbits(recipe) and encoder.claims.orbits is True,
-        fold=recipe.data.fold,
-        source=_sources(recipe),
+        remembered={
+            "fold": recipe.data.fold,
+            "source": _sources(recipe),  # its files with their sizes
+            "chosen": _chosen(recipe),
+        },
         processes=max(recipe.machine.workers, 1),
     )
     for line in left_out:
@@ -116,6 +121,28 @@ def _check_source(packed: PackedCrystals, recipe: Recipe) -> None:
             "%s has changed since %s was packed from it, which is used as it is. Name another "
             "folder in data.packed to pack anew.",
             *(", ".join(changed), packed.folder),
+        )
+
+
+def _chosen(recipe: Recipe) -> dict[str, Any]:
+    """Tell by what a recipe chooses what is packed, and what of it judges."""
+    return {
+        "hold_out": recipe.data.hold_out,
+        "largest": dict(recipe.data.largest),
+        "replay": recipe.data.replay is not None,  # how often is not a matter of packing
+    }
+
+
+def _check_chosen(packed: PackedCrystals, recipe: Recipe) -> None:
+    """Refuse a set that was packed by other entries; what was packed long ago does not say."""
+    was, now = packed.meta.get("chosen"), _chosen(recipe)
+    if not was or recipe.data.source is None:
+        return
+    if changed := [name for name in now if was[name] != now[name]]:
+        told = ", ".join(f"data.{name} ({was[name]!r} then)" for name in changed)
+        raise BadRecipe(
+            f"{packed.folder} was packed with another {told}. Name another folder in data.packed "
+            "to pack anew, ask for the same, or leave source out to take the set as it is."
         )
 
 

@@ -12,7 +12,7 @@ With SLURM, a batch script asks for as many tasks per node as there are devices,
 the job was the last time::
 
     #SBATCH --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 --requeue
-    test -e runs/NAME/checkpoints/last.ckpt && resume="--resume runs/NAME"
+    test -e runs/NAME/recipe.json && resume="--resume runs/NAME"
     srun --kill-on-bad-exit=1 crystalformer train RECIPE.toml $resume --set machine.nodes=2 \
         --set machine.devices=4 --set machine.strategy='"ddp"'
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadModelFile, BadRecipe, MissingData
 from ase_crystalformer.training.commit import commit_of
 from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
@@ -38,10 +39,15 @@ LEARNED_BY = ("devices", "nodes", "strategy", "precision", "matmul")
 PACKAGES = ("ase-crystalformer", "torch", "lightning", "e3nn", "numpy")
 
 
-def write_record(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def write_record(recipe: Recipe, folder: Path, data: str | None = None) -> dict[str, Any]:
     """Write ``recipe.json`` and ``run.json``; return what belongs on the model's card.
 
     Only the first process of a run writes.
+
+    Args:
+        recipe: What is learned.
+        folder: Of the run.
+        data: Fingerprint of the packed set, to know it again when the run goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     commit = commit_of()
@@ -56,7 +62,7 @@ def write_record(recipe: Recipe, folder: Path) -> dict[str, Any]:
         return facts
     started = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / "recipe.json", recipe_dict(recipe))
-    write_json(folder / "run.json", {"started": started, **facts})
+    write_json(folder / "run.json", {"started": started, **facts, "data": data})
     return facts
 
 
@@ -70,8 +76,9 @@ def checkpoint_of(folder: Path) -> Path:
     path = folder / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise BadRecipe(
-            f"{folder} has no checkpoint to continue from ({path} does not exist). Train without "
-            "--resume; machine.checkpoint_minutes says how often one is written."
+            f"{folder} has no checkpoint to continue from ({path} does not exist). Name its model "
+            "as start in a recipe of another name; machine.checkpoint_minutes says how often a "
+            "checkpoint is written."
         )
     if not _is_whole(path):
         raise BadModelFile(
@@ -79,6 +86,30 @@ def checkpoint_of(folder: Path) -> Path:
             f"copy in its place, or remove {folder} and train anew without --resume."
         )
     return path
+
+
+def epochs_done(folder: Path) -> int:
+    """Count the epochs that the model of a run has learned for."""
+    path = folder / "model.json"
+    if not path.is_file():
+        return 0
+    return int(json.loads(path.read_text(encoding="utf-8"))["card"]["training"].get("epochs", 0))
+
+
+def check_same_data(folder: Path, packed: PackedCrystals) -> None:
+    """Refuse to go on with other crystals; runs of long ago do not say which they had.
+
+    Raises:
+        BadRecipe: The set was packed anew, from other crystals or labels, or into other parts.
+    """
+    path = folder / "run.json"
+    was = json.loads(path.read_text(encoding="utf-8")).get("data") if path.is_file() else None
+    if was not in (None, packed.fingerprint()):
+        raise BadRecipe(
+            f"{packed.folder} is not the set the run in {folder} began with: it has been packed "
+            "anew, from other crystals or labels. Put the old one back, or train under another "
+            "name, with start to begin from what was learned."
+        )
 
 
 def _is_whole(path: Path) -> bool:

@@ -76,7 +76,8 @@ def name_run(
     """Give a run and its packed set names that no other row, fold or seed has.
 
     The name is that of the recipe, or of its file, with row, fold and seed (unless 0) behind it;
-    row and fold are put behind ``data.packed``, too. What an override names stays.
+    row and fold are put behind ``data.packed``, too. What an override names stays, but for the
+    fold that is asked for: all folds are given the same overrides.
 
     Args:
         told: The recipe of one run; changed.
@@ -88,16 +89,19 @@ def name_run(
     name, packed = names_of(told)
     data = told.get("data")
     parts = [] if row is None else [row]
+    asked = [] if fold is None else [f"fold-{fold}"]
     if isinstance(data, dict):
         if fold is not None:
             data["fold"] = fold
         if (row is not None or fold is not None) and data.get("fold") is not None:
             parts.append(f"fold-{data['fold']}")
-        if parts and isinstance(packed, str) and packed == names[1]:
-            data["packed"] = "-".join([packed, *parts])
+        if isinstance(packed, str):
+            data["packed"] = "-".join([packed, *(parts if packed == names[1] else asked)])
     if name == names[0]:
         seed = [f"seed-{told['seed']}"] if parts and told.get("seed") else []
         told["name"] = "-".join([str(name or stem), *parts, *seed])
+    elif asked:
+        told["name"] = "-".join([str(name), *asked])
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,9 @@ from ase_crystalformer.training.prepare import prepare
 from ase_crystalformer.training.record import (
     SETTLED,
     changed_since,
+    check_same_data,
     checkpoint_of,
+    epochs_done,
     keep_metrics,
     write_record,
 )
@@ -113,6 +115,8 @@ def fit(
     with surroundings(recipe.machine):
         check_machine(recipe.machine)
         packed = prepare(recipe)
+        if checkpoint is not None:
+            check_same_data(folder, packed)
         data = PackedData(packed, recipe)
         if len(data.val) == 0:
             LOGGER.warning(
@@ -120,7 +124,7 @@ def fit(
             )
         model = build_model(recipe, packed, data.train)
         objective = build_objective(recipe, model, packed, data.train)
-        saver = SaveModel(folder, write_record(recipe, folder))
+        saver = SaveModel(folder, write_record(recipe, folder, packed.fingerprint()))
         module = Fitting(model, objective, recipe.optim)
         trainer = _trainer(recipe, folder, saver, progress, callbacks)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
@@ -141,8 +145,11 @@ def _finish_unjudged(recipe: Recipe, module: Fitting, data: PackedData, saver: S
         saver.save(module, {}, recipe.optim.epochs)
 
 
-def _checkpoint(recipe: Recipe, folder: Path) -> Path:
-    """Prepare to continue, and tell if the trajectory will not be that of an unbroken run."""
+def _checkpoint(recipe: Recipe, folder: Path) -> Path | None:
+    """Prepare to continue, and tell if the trajectory will not be that of an unbroken run.
+
+    None if the run was cut off before its first checkpoint: it begins anew.
+    """
     changed = changed_since(folder, recipe)
     if settled := [name for name in changed if name in SETTLED]:
         raise BadRecipe(
@@ -156,7 +163,17 @@ def _checkpoint(recipe: Recipe, folder: Path) -> Path:
             folder,
             ", ".join(changed),
         )
-    checkpoint = checkpoint_of(folder)
+    done = epochs_done(folder)
+    if done > recipe.optim.epochs:
+        raise BadRecipe(
+            f"The run in {folder} has made {done} epochs, and optim.epochs is "
+            f"{recipe.optim.epochs}. Ask for as many or more; its model is {folder / 'model'}."
+        )
+    if done < recipe.optim.epochs and not (folder / "checkpoints" / "last.ckpt").exists():
+        LOGGER.warning("%s was cut off before its first checkpoint, and begins anew.", folder)
+        checkpoint = None
+    else:
+        checkpoint = checkpoint_of(folder)
     keep_metrics(folder)
     return checkpoint
 

@@ -102,6 +102,8 @@ def sweep(
         MissingExtra: Optuna is not installed.
     """
     optuna = _optuna()
+    from sqlalchemy import URL
+
     if not is_alone():
         raise BadRecipe(
             "A sweep is one process: others would draw other trials. Call it without torchrun or "
@@ -121,7 +123,7 @@ def sweep(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{folder / 'study.db'}",
+            storage=str(URL.create("sqlite", database=str(folder / "study.db"))),
             study_name="sweep",
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(UNCUT_TRIALS, UNCUT_EPOCHS),
