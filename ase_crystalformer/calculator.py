@@ -17,7 +17,7 @@ from ase_crystalformer.errors import CrystalformerError
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import digest
 from ase_crystalformer.neighbours import Radius, VerletList
-from ase_crystalformer.outside import warn_of
+from ase_crystalformer.outside import warn_guessed, warn_of
 from ase_crystalformer.pretrained import (
     ENERGY_PROPERTIES,
     Precision,
@@ -31,6 +31,8 @@ from ase_crystalformer.quantities import (
     Results,
     energy_quantities,
 )
+from ase_crystalformer.spacing import odd_spacing
+from ase_crystalformer.structures import as_crystal
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -99,7 +101,7 @@ class CrystalformerCalculator(Calculator):
                 "property_model is what predicts band gaps and the like."
             )
         self._predicted: tuple[Atoms, Quantities] | None = None
-        self._derivatives = self._warned = False
+        self._derivatives = self._warned = self._warned_of_guess = False
         own = UNCERTAINTIES if self.model.uncertainty else ()
         self.implemented_properties = [*ENERGY_PROPERTIES, *own, *self._properties]
         self.parameters.update(
@@ -176,6 +178,8 @@ class CrystalformerCalculator(Calculator):
             device, dtype = self.parameters["device"], self.parameters["dtype"]
             model = shared_model(self._property_model, device, dtype)
             self._predicted = atoms.copy(), model.predict([atoms])[0]
+            odd = "" if self._warned_of_guess else odd_spacing(as_crystal(atoms))
+            self._warned_of_guess = self._warned_of_guess or warn_guessed(odd, model.card.name)
         return self._predicted[1][name]
 
 

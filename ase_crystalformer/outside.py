@@ -67,3 +67,15 @@ def warn_of(values: Mapping[str, Any], species: Int[ndarray, " atoms"], model: s
             stacklevel=4,
         )
     return bool(told)
+
+
+def warn_guessed(odd: str, model: str) -> bool:
+    """Warn about the properties of one structure, if it is spaced oddly; say whether it was."""
+    if odd:
+        warnings.warn(
+            f"The structure lies outside of what {model!r} was trained on: {odd}. {GUESSED} This "
+            "calculator will not warn again.",
+            OutsideTraining,
+            stacklevel=5,
+        )
+    return bool(odd)

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle  # noqa: TID251
+import warnings
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from ase.optimize import FIRE
 from factories import tiny_potential, tiny_properties
 
 from ase_crystalformer import CrystalformerCalculator, CrystalModel, ase_plugin
+from ase_crystalformer.errors import OutsideTraining
 
 
 @pytest.fixture
@@ -286,3 +288,14 @@ def test_a_model_given_inside_inference_mode_has_the_same_forces(crystal, calc):
         crystal.calc = calculator(model)
         inside = crystal.get_forces()
     assert np.array_equal(inside, usual)
+
+
+def test_a_guessed_property_is_warned_of_once():
+    calculator = CrystalformerCalculator()
+    apart = bulk("Cu", a=9.0)
+    with pytest.warns(OutsideTraining, match=r"atom 0 \(Cu\) is 1\.5 Å or more beyond bond length"):
+        calculator.get_property("bulk_modulus", apart)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calculator.get_property("bulk_modulus", bulk("Cu", a=9.5))
+        CrystalformerCalculator().get_property("bulk_modulus", bulk("Cu"))
