@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from factories import tiny_potential
 from small_runs import (
     RULE,
     TARGETS,
@@ -23,6 +24,7 @@ from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.leaderboards import judged
 from ase_crystalformer.leaderboards.runs import open_run
 from ase_crystalformer.training.build import build_model
+from ase_crystalformer.training.calibration import calibrate
 from ase_crystalformer.training.config import read_recipe
 from ase_crystalformer.training.evaluate import evaluate
 from ase_crystalformer.training.fitting import SHORT, typical_force
@@ -60,6 +62,22 @@ def test_a_finished_run_without_checkpoint_is_not_begun_anew(done):
     before = (run / "model.safetensors").read_bytes()
     with pytest.raises(BadRecipe, match="no checkpoint to continue from"):
         fit(recipe, run, resume=True, progress=False)
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("told", [{"epochs": 3}, {"hours": 100.0}], ids=str)
+def test_a_model_whose_checkpoint_was_lost_is_not_replaced(done, told):
+    """Whether more epochs are asked for, or fewer were made than it was begun for."""
+    recipe, run = done
+    cut_off(run, epochs=2)
+    if "hours" in told:
+        card = json.loads((run / "model.json").read_text())
+        card["card"]["training"] |= {"epochs": 1, **told}
+        (run / "model.json").write_text(json.dumps(card))
+    before = (run / "model.safetensors").read_bytes()
+    epochs = told.get("epochs", recipe.optim.epochs)
+    with pytest.raises(BadRecipe, match="no checkpoint to continue from"):
+        fit(replace(recipe, optim=replace(recipe.optim, epochs=epochs)), run, resume=True)
     assert (run / "model.safetensors").read_bytes() == before
 
 
@@ -111,12 +129,15 @@ def test_a_run_is_judged_by_what_its_recipe_leaves_in(done):
     recipe, run = done
     told = json.loads((run / "recipe.json").read_text())
     whole = len(open_run(run, "val").which)
+    judged.judge(run, "val", progress=False)
     told["data"]["largest_crystal"] = 2
     (run / "recipe.json").write_text(json.dumps(told))
     atoms = PackedCrystals(recipe.data.packed).arrays["atoms"]
     kept = open_run(run, "val").which
     assert len(kept) < whole
     assert (np.asarray(atoms)[kept] <= 2).all()
+    again = judged.judge(run, "val", progress=False)  # not what was kept of the whole part
+    assert max(len(one.ids) for one in again) <= len(kept)
 
 
 def test_a_stress_without_a_volume_is_no_label(tmp_path):
@@ -136,6 +157,9 @@ def test_a_set_without_the_labels_of_a_model_is_named(tmp_path):
     packed_set(crystals_with_properties(), tmp_path / "other", "energy_above_hull")
     with pytest.raises(MissingData, match=r"labels energy_above_hull; 'small' is judged by form"):
         evaluate(model, tmp_path / "other", split=None, out=tmp_path / "out", progress=False)
+    potential = tiny_potential(cutoff=RULE.cutoff)
+    with pytest.raises(MissingData, match=r"labels band_gap; .* is judged by energy"):
+        calibrate(potential, tmp_path / "gaps", progress=False)
 
 
 def test_crystals_in_no_part_are_said_to_be_all(tmp_path):
@@ -172,10 +196,25 @@ def test_yes_and_no_of_a_table_are_labels(tmp_path):
 def test_folds_may_be_blank_or_written_as_decimals():
     rows = [
         replace(row, info={"fold_test": told})
-        for row, told in zip(made_up(energy=0.0), ("0.0", "1", "", " "), strict=True)
+        for row, told in zip(made_up(energy=0.0), ("0.0", "1", " ", "None"), strict=True)
     ]
     split = list(split_by_fold(rows, 0, seed=0))
     assert [row.split == "test" for row in split] == [True, False]
+    with pytest.raises(BadRecipe, match="made-up/0 is said to be of fold 'third'"):
+        list(split_by_fold([replace(rows[0], info={"fold_test": "third"})], 0, seed=0))
+
+
+def test_a_set_is_known_again_by_what_is_in_it(tmp_path):
+    rows = made_up(energy=1.0)
+    first = packed_set(rows, tmp_path / "first", "energy").fingerprint()
+    pack(rows, RULE, tmp_path / "again", labels=["energy"], remembered={"source": {"a": 1}})
+    assert PackedCrystals(tmp_path / "again").fingerprint() == first
+    (row, *rest) = rows
+    pushed = row.labelled({"energy": 1.0, "forces": np.ones((row.atoms, 3))})
+    moved = replace(row, positions=row.positions + np.array([0.01, 0, 0]))
+    for number, other in enumerate([pushed, moved]):
+        packed = packed_set([other, *rest], tmp_path / f"other-{number}", "energy")
+        assert packed.fingerprint() != first
 
 
 def test_forces_scale_a_network_whose_energies_are_explained_by_composition(tmp_path):

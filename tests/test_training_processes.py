@@ -5,11 +5,12 @@ import os
 import signal
 import socket
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from small_runs import (
     TARGETS,
     crystals_with_forces,
@@ -23,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.build import build_model, build_objective
+from ase_crystalformer.training.callbacks import EndAtOnce
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.processes import is_first
 from ase_crystalformer.training.run import fit
@@ -180,15 +182,29 @@ def endless(rank, port, recipe, folder, stepped):
 
 def test_the_signal_to_terminate_ends_all_processes(recipe, tmp_path):
     stepped = [multiprocessing.get_context("fork").Event() for _ in range(2)]
-    both = two_processes(endless, with_optim(recipe, epochs=100_000), tmp_path, stepped)
-    assert all(event.wait(60) for event in stepped)
-    for process in both:
-        process.terminate()
-    for process in both:
-        process.join(20)
-        ended = process.exitcode
-        process.kill()
-        assert ended == -signal.SIGTERM
+    both = two_processes(endless, with_optim(recipe, epochs=2_000), tmp_path, stepped)
+    try:
+        assert all(event.wait(120) for event in stepped)
+        for process in both:
+            process.terminate()
+        for process in both:
+            process.join(30)
+        assert [process.exitcode for process in both] == [-signal.SIGTERM] * 2
+    finally:
+        for process in both:
+            process.kill()
+
+
+def test_the_first_process_ends_those_it_has_started(monkeypatch):
+    ended, handlers = [], {}
+    trainer = Mock(spec=Trainer, world_size=2, is_global_zero=True)
+    trainer.strategy.launcher.kill = lambda signum: ended.append(("others", signum))
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(os, "kill", lambda pid, signum: ended.append((pid, signum)))
+    EndAtOnce().on_train_start(trainer, Mock(spec=Fitting))
+    handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert ended == [("others", signal.SIGTERM), (os.getpid(), signal.SIGTERM)]
+    assert handlers[signal.SIGTERM] == signal.SIG_DFL
 
 
 def model_errors(folder):

@@ -7,9 +7,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ase_crystalformer.data.crystals import LabelledCrystal, Split
+from ase_crystalformer.errors import BadRecipe
 
 #: The part of a data set that is set aside for validation.
 FRACTION = 0.05
+
+#: How files say that a row is in no fold.
+NO_FOLD = ("", "none", "nan", "<na>", "null")
 
 
 def split_by_name(name: str, seed: int, fraction: float = FRACTION) -> Split:
@@ -65,9 +69,20 @@ def split_by_fold(
         fraction: Set aside for validation.
     """
     for crystal in crystals:
-        if told := crystal.info.get(key, "").strip():
-            tested = int(float(told)) == fold  # pandas writes 0.0 where another row has none
+        told = crystal.info.get(key, "").strip()
+        if told.lower() not in NO_FOLD:
+            tested = _number(told, crystal.id) == fold
             yield crystal.in_split("test" if tested else split_by_name(crystal.id, seed, fraction))
+
+
+def _number(told: str, name: str) -> float:
+    """Read a fold; pandas writes 0.0 where another row has none."""
+    try:
+        return float(told)
+    except ValueError as error:
+        raise BadRecipe(
+            f"{name} is said to be of fold {told!r}. Write 0 to 4, or nothing to leave it out."
+        ) from error
 
 
 def series(frame: LabelledCrystal) -> str:

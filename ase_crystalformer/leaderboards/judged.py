@@ -115,10 +115,12 @@ def judge(
     part = part or _judging(recipe.data.packed)
     kept = folder / f"predicted-{part}.json"
     told = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    if told.get("weights") != card["sha256"]:
-        found = outcomes_of(open_run(folder, part), device=device, progress=progress)
+    run = open_run(folder, part)
+    by = {"weights": card["sha256"], "crystals": run.fingerprint()}
+    if {name: told.get(name) for name in by} != by:
+        found = outcomes_of(run, device=device, progress=progress)
         rows = {one.target: [one.predicted, one.labels] for one in found if one.labels}
-        told = {"weights": card["sha256"], "targets": rows}
+        told = by | {"targets": rows}
         try:
             write_json(kept, told)
         except OSError as error:  # a folder that others own is read all the same

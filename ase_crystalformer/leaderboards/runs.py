@@ -1,5 +1,6 @@
 """What a trained run says of the crystals it was tested on."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class TrainedRun:
         """Name every crystal of that part, by its number in the packed set; no two alike."""
         numbers = self.which.tolist()
         return dict(zip(numbers, distinct([self.packed.ids[row] for row in numbers]), strict=True))
+
+    def fingerprint(self) -> str:
+        """Tell the crystals that judge, and their labels, from others."""
+        known = hashlib.sha256(self.packed.fingerprint().encode())
+        known.update("\n".join(self.names.values()).encode())
+        return known.hexdigest()
 
     def tested(self, target: str) -> list[str]:
         """Name the crystals of that part that have a label."""

@@ -114,24 +114,31 @@ def _hull_of(
 def _held(hull: ConvexHull, entry: Callable[[int], Any], number: int) -> Result:
     try:
         made = entry(number)
-        split, above = hull.decomposition(made), hull.above(made)
+        split = hull.decomposition(made)
         told = {
-            "e_above_hull": above,
+            "e_above_hull": hull.above(made),
             "hull_formation_energy_per_atom": hull.formation_energy(made),
             "decomposes_to": " + ".join(f"{share:.3g} {name}" for name, share in split.items()),
         }
-        if note := _note(made, split, above):
-            told["hull_note"] = note
     except CrystalformerError as error:
         return Result.failed(f"{type(error).__name__}: {error}")
     return Result(told=told)
 
 
-def _note(entry: "ComputedEntry", phases: Iterable[str], above: float) -> str:
-    """Say that a compound lies deep below a hull of its elements alone; nothing otherwise."""
+def hull_note(formula: str, above: float, decomposes_to: str) -> str | None:
+    """Say that a compound lies deep below a hull of its elements alone; nothing otherwise.
+
+    Args:
+        formula: Of the candidate.
+        above: Its energy above the hull, eV/atom.
+        decomposes_to: The phases of the hull there, as the table tells them.
+    """
     from pymatgen.core import Composition
 
-    system = entry.composition.chemical_system
-    if above >= DEEP or "-" not in system or not all(Composition(p).is_element for p in phases):
-        return ""
+    system = Composition(formula).chemical_system
+    if above >= DEEP or "-" not in system:
+        return None
+    phases = [part.split()[-1] for part in decomposes_to.split(" + ")]
+    if not all(Composition(phase).is_element for phase in phases):
+        return None
     return f"The hull knows no stable compound of {system}: e_above_hull is not to be trusted."

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase_crystalformer.errors import MissingExtra
+from ase_crystalformer.screening.references import hull_note
 from ase_crystalformer.screening.store import Store
 from ase_crystalformer.writing import whole
 
@@ -90,6 +91,8 @@ class Table:
             if result is None:
                 break
             row |= result.told | {"outcome": result.outcome, "stage": stage.partition(" ")[0]}
+        if "decomposes_to" in row:
+            row["hull_note"] = hull_note(row["formula"], row["e_above_hull"], row["decomposes_to"])
         return row
 
 

@@ -19,7 +19,7 @@ from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import MissingData, NoForces
 from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.training.evaluate import of_known_elements, open_or_pack
+from ase_crystalformer.training.evaluate import check_judged, of_known_elements, open_or_pack
 from ase_crystalformer.training.expected_errors import (
     INSIDE,
     fit_distribution,
@@ -85,6 +85,7 @@ def calibrate(
     with tempfile.TemporaryDirectory() as scratch:
         packed = open_or_pack(model, Path(dataset), Path(scratch))
         check_rule(packed, model.encoder, f"the model {model.card.name!r}")
+        check_judged(model, packed)
         held_out = of_known_elements(model, packed, _held_out(packed))
         judged = judge(model, packed, held_out, seed=seed, progress=progress)
         _refuse_few(judged, packed)

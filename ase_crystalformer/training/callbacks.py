@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +108,7 @@ class EndAtOnce(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the place of Lightning's handler, which puts back the first one when it is done."""
         launcher = trainer.strategy.launcher
-        if trainer.world_size == 1:
+        if trainer.world_size == 1 or threading.current_thread() is not threading.main_thread():
             return
         if launcher is None or not trainer.is_global_zero:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -131,16 +131,19 @@ def fit_references(head: EnergyHead, packed: PackedCrystals, which: Numbers) -> 
     reference = element_energies(counts, energy)
     left = (energy - counts @ reference) / counts.sum(1)
     head.reference.copy_(torch.from_numpy(reference))
-    head.scale.fill_(max(float(left.std()), SHORT * typical_force(packed, which), 1e-3))
+    head.scale.fill_(max(float(left.std()), SHORT * (typical_force(packed, which) or 0.0), 1e-3))
 
 
-def typical_force(packed: PackedCrystals, which: Numbers) -> float:
-    """Root of the mean square of force components, eV/Å, over a sample; 0 if none is known."""
-    some = which[:: -(-len(which) // ENOUGH)] if len(which) else which
+def typical_force(packed: PackedCrystals, which: Numbers) -> float | None:
+    """Root of the mean square of force components, eV/Å, over a sample; None if none is known."""
+    first = packed.arrays["forces"][packed.atom_start[which]]
+    known = which[np.isfinite(first).all(1)]
+    if len(known) == 0:
+        return None
+    some = known[:: -(-len(known) // ENOUGH)]
     rows = ranges(packed.atom_start[some], packed.arrays["atoms"][some])
     forces = np.asarray(packed.arrays["forces"][rows], dtype=float)
-    known = forces[np.isfinite(forces).all(1)]
-    return float(np.sqrt((known**2).mean())) if len(known) else 0.0
+    return float(np.sqrt(np.nanmean(forces**2)))
 
 
 def fit_shifts(

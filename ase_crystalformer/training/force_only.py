@@ -50,7 +50,7 @@ def fit_scale_to_forces(head: EnergyHead, packed: PackedCrystals, which: NDArray
         BadRecipe: No crystal has forces.
     """
     force = typical_force(packed, which)
-    if force == 0:
+    if force is None:
         raise BadRecipe(f"No training crystal in {packed.folder} has an energy or forces.")
     head.scale.fill_(max(force, 1e-3))
 

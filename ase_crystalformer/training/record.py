@@ -96,6 +96,21 @@ def epochs_done(folder: Path) -> int:
     return int(json.loads(path.read_text(encoding="utf-8"))["card"]["training"].get("epochs", 0))
 
 
+def never_kept(folder: Path) -> bool:
+    """Say whether a run was cut off before it came to write a checkpoint.
+
+    One that has learned for longer has lost its checkpoint, and its model is not to be replaced.
+    """
+    if (folder / "checkpoints" / "last.ckpt").exists():
+        return False
+    recipe, done = recipe_of(folder), epochs_done(folder)
+    if done == 0:
+        return True
+    training = json.loads((folder / "model.json").read_text(encoding="utf-8"))["card"]["training"]
+    minutes = 60 * training.get("hours", 0.0)
+    return done < recipe.optim.epochs and minutes <= recipe.machine.checkpoint_minutes
+
+
 def check_same_data(folder: Path, packed: PackedCrystals) -> None:
     """Refuse to go on with other crystals; runs of long ago do not say which they had.
 

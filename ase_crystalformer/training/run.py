@@ -36,6 +36,7 @@ from ase_crystalformer.training.record import (
     checkpoint_of,
     epochs_done,
     keep_metrics,
+    never_kept,
     write_record,
 )
 from ase_crystalformer.training.surroundings import (
@@ -169,7 +170,7 @@ def _checkpoint(recipe: Recipe, folder: Path) -> Path | None:
             f"The run in {folder} has made {done} epochs, and optim.epochs is "
             f"{recipe.optim.epochs}. Ask for as many or more; its model is {folder / 'model'}."
         )
-    if done < recipe.optim.epochs and not (folder / "checkpoints" / "last.ckpt").exists():
+    if never_kept(folder):
         LOGGER.warning("%s was cut off before its first checkpoint, and begins anew.", folder)
         checkpoint = None
     else:
