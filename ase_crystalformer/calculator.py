@@ -14,14 +14,16 @@ from ase.calculators.calculator import (
 
 from ase_crystalformer.dispersion import Dispersion
 from ase_crystalformer.errors import CrystalformerError
+from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.model_file import digest
 from ase_crystalformer.neighbours import Radius, VerletList
-from ase_crystalformer.outside import warn_guessed, warn_of
+from ase_crystalformer.outside import ADVICE, GUESSED, outside, warn_once
 from ase_crystalformer.pretrained import (
     ENERGY_PROPERTIES,
     Precision,
     describe,
+    digest_of,
+    name_of,
     shared_model,
     shared_potential,
 )
@@ -32,7 +34,6 @@ from ase_crystalformer.quantities import (
     energy_quantities,
 )
 from ase_crystalformer.spacing import odd_spacing
-from ase_crystalformer.structures import as_crystal
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -97,17 +98,17 @@ class CrystalformerCalculator(Calculator):
         self._properties = _properties_of(property_model)
         if set(self._properties) & set(ENERGY_PROPERTIES):
             raise ValueError(
-                f"property_model is {_name_of(property_model)!r}, a potential. Give it as model; "
+                f"property_model is {name_of(property_model)!r}, a potential. Give it as model; "
                 "property_model is what predicts band gaps and the like."
             )
         self._predicted: tuple[Atoms, Quantities] | None = None
-        self._derivatives = self._warned = self._warned_of_guess = False
+        self._derivatives = self._warned = self._guessed = False
         own = UNCERTAINTIES if self.model.uncertainty else ()
         self.implemented_properties = [*ENERGY_PROPERTIES, *own, *self._properties]
         self.parameters.update(
-            model=_name_of(model),
-            sha256=_digest_of(model),
-            property_model=_name_of(property_model),
+            model=name_of(model),
+            sha256=digest_of(model),
+            property_model=name_of(property_model),
             device=str(self.model.device),
             dtype=dtype,
             dispersion=dispersion,
@@ -154,7 +155,9 @@ class CrystalformerCalculator(Calculator):
             result = self._dispersion.add(result, graph)
         found = _sound(energy_quantities(result, graph)[0])
         self.results = Results(found)
-        self._warned = self._warned or warn_of(found, self.atoms.numbers, self.model.card.name)
+        if not self._warned:
+            told = outside(found.get("novelty"), self.atoms.numbers)
+            self._warned = warn_once(told, self.model.card.name, ADVICE)
 
     def get_property(
         self, name: str, atoms: "Atoms | None" = None, allow_calculation: bool = True
@@ -177,9 +180,12 @@ class CrystalformerCalculator(Calculator):
                 return None
             device, dtype = self.parameters["device"], self.parameters["dtype"]
             model = shared_model(self._property_model, device, dtype)
-            self._predicted = atoms.copy(), model.predict([atoms])[0]
-            odd = "" if self._warned_of_guess else odd_spacing(as_crystal(atoms))
-            self._warned_of_guess = self._warned_of_guess or warn_guessed(odd, model.card.name)
+            drawn: list[CrystalGraph] = []
+            [(_, found)] = model.each([atoms], watch=lambda _, graph: drawn.append(graph))
+            self._predicted = atoms.copy(), _sound(found)
+            if not self._guessed:
+                odd = odd_spacing(atoms, drawn[0])
+                self._guessed = warn_once(odd, model.card.name, GUESSED)
         return self._predicted[1][name]
 
 
@@ -211,15 +217,3 @@ def _properties_of(model: str | Path | CrystalModel | None) -> list[str]:
     if isinstance(model, CrystalModel):
         return [target.name for target in model.targets]
     return list(describe(model).units)
-
-
-def _name_of(model: str | Path | CrystalModel | None) -> str | None:
-    if model is None:
-        return None
-    return model.card.name if isinstance(model, CrystalModel) else str(model)
-
-
-def _digest_of(model: str | Path | CrystalModel) -> str:
-    if isinstance(model, CrystalModel):
-        return digest(model.state_dict())
-    return describe(model).sha256

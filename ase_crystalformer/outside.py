@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 from jaxtyping import Float, Int
 from numpy import ndarray
@@ -56,26 +55,13 @@ def warn_outside(told: Mapping[int, str], of: int, model: str, advice: str = ADV
         )
 
 
-def warn_of(values: Mapping[str, Any], species: Int[ndarray, " atoms"], model: str) -> bool:
-    """Warn about one structure, if it is outside; say whether it was."""
-    told = outside(values.get("novelty"), species)
+def warn_once(told: str, model: str, advice: str) -> bool:
+    """Warn of one structure, if there is anything to tell of it; say whether there was."""
     if told:
         warnings.warn(
-            f"The structure lies outside of what {model!r} was trained on: {told}. {ADVICE} This "
+            f"The structure lies outside of what {model!r} was trained on: {told}. {advice} This "
             "calculator will not warn again.",
             OutsideTraining,
             stacklevel=4,
         )
     return bool(told)
-
-
-def warn_guessed(odd: str, model: str) -> bool:
-    """Warn about the properties of one structure, if it is spaced oddly; say whether it was."""
-    if odd:
-        warnings.warn(
-            f"The structure lies outside of what {model!r} was trained on: {odd}. {GUESSED} This "
-            "calculator will not warn again.",
-            OutsideTraining,
-            stacklevel=5,
-        )
-    return bool(odd)

@@ -10,7 +10,7 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.outside import ADVICE, GUESSED, outside, warn_outside
 from ase_crystalformer.pretrained import ENERGY_PROPERTIES, shared_model
 from ase_crystalformer.quantities import UNCERTAINTIES, Quantities
-from ase_crystalformer.spacing import looks_odd, odd_spacing
+from ase_crystalformer.spacing import odd_spacing
 from ase_crystalformer.structures import as_crystal
 from ase_crystalformer.units import UNITS
 
@@ -72,7 +72,7 @@ def predict(
     strange: dict[int, str] = {}
 
     def watch(number: int, graph: CrystalGraph) -> None:
-        if looks_odd(graph) and (told := odd_spacing(as_crystal(structures[number]))):
+        if told := odd_spacing(structures[number], graph):
             strange[number] = told
 
     by_distances = watch if chosen.targets else None

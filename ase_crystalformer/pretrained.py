@@ -12,7 +12,7 @@ import torch
 
 from ase_crystalformer.errors import BadModelFile, NoForces, UnknownName, unknown_name
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.model_file import model_paths, read_card
+from ase_crystalformer.model_file import digest, model_paths, read_card
 from ase_crystalformer.quantities import UNCERTAINTIES
 from ase_crystalformer.units import UNITS
 
@@ -167,6 +167,20 @@ def _info(told: Mapping[str, Any]) -> ModelInfo:
         citations=tuple(card["citations"]),
         sha256=told["sha256"],
     )
+
+
+def name_of(model: str | Path | CrystalModel | None) -> str | None:
+    """Tell what a model is called, by whichever way it was given."""
+    if model is None:
+        return None
+    return model.card.name if isinstance(model, CrystalModel) else str(model)
+
+
+def digest_of(model: str | Path | CrystalModel) -> str:
+    """Tell the weights of a model from all others, by whichever way it was given."""
+    if isinstance(model, CrystalModel):
+        return digest(model.state_dict())
+    return describe(model).sha256
 
 
 def find_model(name: str | Path) -> Path:

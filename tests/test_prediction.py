@@ -14,7 +14,7 @@ from pymatgen.core import Lattice, Structure
 from ase_crystalformer import predict
 from ase_crystalformer.errors import OutsideTraining, UnknownName
 from ase_crystalformer.neighbours import Radius, build
-from ase_crystalformer.spacing import looks_odd, odd_spacing
+from ase_crystalformer.spacing import looks_odd, search_oddity
 from ase_crystalformer.structures import as_crystal
 
 ROOT = Path(__file__).parents[1]
@@ -153,7 +153,7 @@ def test_no_ordinary_crystal_is_odd():
     for path in (ROOT / "notebooks" / "samples").glob("*.extxyz.gz"):
         crystals += read(path, "::20", format="extxyz")
     assert len(crystals) > 60
-    told = [(str(atoms.symbols), odd_spacing(as_crystal(atoms))) for atoms in crystals]
+    told = [(str(atoms.symbols), search_oddity(as_crystal(atoms))) for atoms in crystals]
     assert not [one for one in told if one[1]]
     near = [atoms for atoms in crystals if "Cs" not in atoms.symbols]  # it has no edge within 5 Å
     assert not [str(atoms.symbols) for atoms in near if looks_odd(build(atoms, Radius(5.0)))]

@@ -116,6 +116,16 @@ def test_crystals_of_one_name_are_all_judged(done):
     assert np.allclose(by_name["band_gap"].labels, labels[np.isfinite(labels)])
 
 
+def test_what_is_kept_of_a_run_outlives_its_packed_set(done):
+    recipe, run = done
+    before = judged.judge(run, "val", progress=False)
+    remove_packed(recipe.data.packed)
+    assert [one.score for one in judged.judge(run, "val")] == [one.score for one in before]
+    (run / "predicted-val.json").unlink()
+    with pytest.raises(MissingData, match="which is not there"):
+        judged.judge(run, "val")
+
+
 def test_runs_that_may_only_be_read_are_judged(done, monkeypatch, caplog):
     def refuse(*args):
         raise PermissionError("read-only")

@@ -1,12 +1,12 @@
 """What would spoil a run is refused before it begins: another fold, too few batches, bad labels."""
 
-import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from factories import tiny_properties
 from small_runs import (
     TARGETS,
     crystals_with_properties,
@@ -33,8 +33,9 @@ def begun(recipe, folder, epochs=None):
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"")
     if epochs is not None:
-        told = {"card": {"training": {"epochs": epochs}}}
-        (folder / "model.json").write_text(json.dumps(told))
+        model = tiny_properties()
+        model.card = replace(model.card, training={"epochs": epochs})
+        model.save(folder / "model")
 
 
 @pytest.mark.parametrize(

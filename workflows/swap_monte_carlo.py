@@ -81,7 +81,7 @@ def main() -> None:
     given = read_arguments()
     try:
         sample(given)
-    except (CrystalformerError, OSError) as error:
+    except (CrystalformerError, NotImplementedError, OSError) as error:
         raise SystemExit(f"Error: {error}") from error
 
 

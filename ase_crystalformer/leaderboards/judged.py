@@ -115,10 +115,11 @@ def judge(
     part = part or _judging(recipe.data.packed)
     kept = folder / f"predicted-{part}.json"
     told = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    run = open_run(folder, part)
-    by = {"weights": card["sha256"], "crystals": run.fingerprint()}
+    # Where the packed set is gone, what is kept is all there is.
+    run = open_run(folder, part) if (recipe.data.packed / "meta.json").is_file() else None
+    by = {"weights": card["sha256"]} | ({"crystals": run.fingerprint()} if run else {})
     if {name: told.get(name) for name in by} != by:
-        found = outcomes_of(run, device=device, progress=progress)
+        found = outcomes_of(run or open_run(folder, part), device=device, progress=progress)
         rows = {one.target: [one.predicted, one.labels] for one in found if one.labels}
         told = by | {"targets": rows}
         try:

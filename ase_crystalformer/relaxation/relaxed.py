@@ -2,16 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.model_file import digest
-from ase_crystalformer.pretrained import describe
 from ase_crystalformer.quantities import Quantities, Results
 
 if TYPE_CHECKING:
@@ -49,20 +45,13 @@ class Relaxed:
     novelty: Float[ndarray, " atoms"] | None = None
 
 
-def maker(model: str | Path | CrystalModel, **settings: Any) -> dict[str, Any]:
-    """Name what computes, as the calculator does among its ``parameters``."""
-    if isinstance(model, CrystalModel):
-        return {"model": model.card.name, "sha256": digest(model.state_dict()), **settings}
-    return {"model": str(model), "sha256": describe(model).sha256, **settings}
-
-
 def put_results(atoms: "Atoms", known: Quantities, made_by: Mapping[str, Any]) -> None:
     """Give a structure what is known of it, as files and databases tell it of our calculator.
 
     Args:
         atoms: The structure.
         known: Energy, forces, stress and uncertainties.
-        made_by: What ``maker`` says.
+        made_by: What computed it, as the calculator's ``parameters`` tell it.
     """
     from ase.calculators.singlepoint import SinglePointCalculator
 

@@ -16,10 +16,10 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.model_file import digest
 from ase_crystalformer.outside import outside, warn_outside
 from ase_crystalformer.prediction import as_list
-from ase_crystalformer.pretrained import Precision, shared_potential
+from ase_crystalformer.pretrained import Precision, digest_of, name_of, shared_potential
 from ase_crystalformer.relaxation.descent import OPTIMISERS, Arrival, Descent, Walker
 from ase_crystalformer.relaxation.freedom import CellFreedom, Freedom, check_cell_freedom, symmetric
-from ase_crystalformer.relaxation.relaxed import Relaxed, maker, put_results
+from ase_crystalformer.relaxation.relaxed import Relaxed, put_results
 from ase_crystalformer.relaxation.trajectories import Trajectories, check_trajectory
 from ase_crystalformer.structures import as_atoms, as_crystal
 
@@ -139,7 +139,8 @@ def relax_each(  # noqa: PLR0913  as of relax
     count = len(structures) if isinstance(structures, Sized) else None
     paths = None if trajectory is None else check_trajectory(trajectory, count)
     potential = shared_potential(model, device, dtype)
-    made_by = maker(model, device=str(potential.device), dtype=dtype, dispersion=dispersion)
+    made_by = {"model": name_of(model), "sha256": digest_of(model)}
+    made_by |= {"device": str(potential.device), "dtype": dtype, "dispersion": dispersion}
     ways = None
     if paths is not None:
         settings = {**vars(task), "dispersion": dispersion, "dtype": dtype}

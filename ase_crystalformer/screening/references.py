@@ -135,8 +135,7 @@ def hull_note(formula: str, above: float, decomposes_to: str) -> str | None:
     """
     from pymatgen.core import Composition
 
-    system = Composition(formula).chemical_system
-    if above >= DEEP or "-" not in system:
+    if above >= DEEP or "-" not in (system := Composition(formula).chemical_system):
         return None
     phases = [part.split()[-1] for part in decomposes_to.split(" + ")]
     if not all(Composition(phase).is_element for phase in phases):

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import BadModelFile, BadRecipe, MissingData
+from ase_crystalformer.model_file import read_card
 from ase_crystalformer.training.commit import commit_of
 from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
 from ase_crystalformer.training.processes import is_first
@@ -88,12 +88,20 @@ def checkpoint_of(folder: Path) -> Path:
     return path
 
 
+def training_of(folder: Path) -> dict[str, Any]:
+    """Read what the card of a run's model tells of its training; nothing if there is no model yet.
+
+    Raises:
+        BadModelFile: It is damaged.
+    """
+    if not (folder / "model.json").is_file():
+        return {}
+    return dict(read_card(folder / "model")["card"]["training"])
+
+
 def epochs_done(folder: Path) -> int:
     """Count the epochs that the model of a run has learned for."""
-    path = folder / "model.json"
-    if not path.is_file():
-        return 0
-    return int(json.loads(path.read_text(encoding="utf-8"))["card"]["training"].get("epochs", 0))
+    return int(training_of(folder).get("epochs", 0))
 
 
 def never_kept(folder: Path) -> bool:
@@ -103,27 +111,29 @@ def never_kept(folder: Path) -> bool:
     """
     if (folder / "checkpoints" / "last.ckpt").exists():
         return False
-    recipe, done = recipe_of(folder), epochs_done(folder)
-    if done == 0:
-        return True
-    training = json.loads((folder / "model.json").read_text(encoding="utf-8"))["card"]["training"]
+    recipe, training = recipe_of(folder), training_of(folder)
     minutes = 60 * training.get("hours", 0.0)
-    return done < recipe.optim.epochs and minutes <= recipe.machine.checkpoint_minutes
+    cut_off = training.get("epochs", 0) < recipe.optim.epochs
+    return cut_off and minutes <= recipe.machine.checkpoint_minutes
 
 
-def check_same_data(folder: Path, packed: PackedCrystals) -> None:
+def check_same_data(folder: Path, data: str) -> None:
     """Refuse to go on with other crystals; runs of long ago do not say which they had.
+
+    Args:
+        folder: Of the run.
+        data: Fingerprint of the packed set there is.
 
     Raises:
         BadRecipe: The set was packed anew, from other crystals or labels, or into other parts.
     """
     path = folder / "run.json"
     was = json.loads(path.read_text(encoding="utf-8")).get("data") if path.is_file() else None
-    if was not in (None, packed.fingerprint()):
+    if was not in (None, data):
         raise BadRecipe(
-            f"{packed.folder} is not the set the run in {folder} began with: it has been packed "
-            "anew, from other crystals or labels. Put the old one back, or train under another "
-            "name, with start to begin from what was learned."
+            f"data.packed is not the set the run in {folder} began with: it has been packed anew, "
+            "from other crystals or labels. Put the old one back, or train under another name, "
+            "with start to begin from what was learned."
         )
 
 

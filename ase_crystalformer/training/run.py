@@ -116,8 +116,9 @@ def fit(
     with surroundings(recipe.machine):
         check_machine(recipe.machine)
         packed = prepare(recipe)
+        fingerprint = packed.fingerprint()
         if checkpoint is not None:
-            check_same_data(folder, packed)
+            check_same_data(folder, fingerprint)
         data = PackedData(packed, recipe)
         if len(data.val) == 0:
             LOGGER.warning(
@@ -125,7 +126,7 @@ def fit(
             )
         model = build_model(recipe, packed, data.train)
         objective = build_objective(recipe, model, packed, data.train)
-        saver = SaveModel(folder, write_record(recipe, folder, packed.fingerprint()))
+        saver = SaveModel(folder, write_record(recipe, folder, fingerprint))
         module = Fitting(model, objective, recipe.optim)
         trainer = _trainer(recipe, folder, saver, progress, callbacks)
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
