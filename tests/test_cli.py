@@ -151,6 +151,12 @@ def test_evaluate_tells_errors_with_units(folder, monkeypatch):
     head, line = result.stdout.splitlines()
     assert head.split() == ["quantity", "MAE", "RMSE", "unit", "labels"]
     assert line.split() == ["band_gap", "0.1235", "0.2", "eV", "7"]
+    assert asked.call_args.kwargs["data_dir"] is None
+    run("evaluate", "default-properties", "matbench-log-kvrh", "--data", "sets")
+    assert asked.call_args.args[1:] == (Path("matbench-log-kvrh"),)
+    assert asked.call_args.kwargs["data_dir"] == Path("sets")
+    told = run("evaluate", "default-properties", "labelled.extxyz", "--data", "sets", code=2).stderr
+    assert "labelled.extxyz is a path of its own" in told
 
 
 # ----------------------------------------------------------------------------------- models

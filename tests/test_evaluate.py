@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from ase.io import write
 from small_runs import (
     MODEL,
+    SAMPLES,
     TARGETS,
     crystals_with_forces,
     crystals_with_properties,
@@ -16,6 +18,7 @@ from small_runs import (
     packed_set,
 )
 
+from ase_crystalformer.data.readers import load
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.model import Card, CrystalModel
 from ase_crystalformer.structures import Crystal, to_atoms
@@ -98,6 +101,19 @@ def test_a_file_of_ones_own_is_judged(tmp_path, properties):
     expected = np.abs(np.array(told) - [0.0, 5.0, 3.2, 1.1]).mean()
     assert scores["band_gap"].mae == pytest.approx(expected, rel=1e-4)
     assert set(scores) == {"band_gap"}
+
+
+def test_a_public_data_set_is_judged_by_its_name(tmp_path, properties):
+    rows = list(load("matbench-log-kvrh", SAMPLES))
+    settings: dict[str, Any] = {"split": None, "out": tmp_path, "progress": False}
+    scores = evaluate(properties, "matbench-log-kvrh", data_dir=SAMPLES, **settings)
+    told = [row["bulk_modulus"] for row in properties.predict([atoms_of(row) for row in rows])]
+    label = [row.labels["bulk_modulus"] for row in rows]
+    assert scores["bulk_modulus"].n == len(rows) > 10
+    expected = np.abs(np.log10(np.array(told) / label)).mean()
+    assert scores["log10 bulk_modulus"].mae == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(MissingData, match="Name the folder"):
+        evaluate(properties, "matbench-log-kvrh", **settings)
 
 
 def test_what_cannot_be_judged_is_told(tmp_path, properties, caplog):

@@ -18,6 +18,7 @@ EXAMPLE = """\b
 Example:
   crystalformer evaluate runs/mine/model labelled.extxyz --split test
   crystalformer evaluate default-properties packed/mp --split all -o judged
+  crystalformer evaluate runs/mine/model mp-2018 --data data --split val
   crystalformer evaluate default elasticity --data data --count 20
   crystalformer evaluate ase.calculators.emt:EMT equation-of-state --data data -o emt
 """
@@ -41,8 +42,8 @@ Dataset = Annotated[
     str,
     typer.Argument(
         metavar="DATASET",
-        help=f"A packed set, a file of labelled crystals, or a benchmark: {BENCHMARKS}. "
-        "A file of such a name is ./NAME.",
+        help="A packed set, a file of labelled crystals, a public data set (crystalformer data "
+        f"list), or a benchmark: {BENCHMARKS}. A file of such a name is ./NAME.",
         show_default=False,
     ),
 ]
@@ -73,7 +74,7 @@ def evaluate(  # noqa: PLR0913  two ways to judge share a verb
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", file_okay=False, help="Where the data sets of benchmarks lie."
+            metavar="FOLDER", file_okay=False, help="Where public data sets and benchmarks' lie."
         ),
     ] = None,
     count: Annotated[
@@ -99,26 +100,31 @@ def evaluate(  # noqa: PLR0913  two ways to judge share a verb
     if judged:
         unused: dict[str, Any] = {"--split": split != "test"}
     else:
-        _check_name(dataset)
-        unused = {"--data": data, "--count": count, "--seed": seed, "--set": settings}
+        unused = {"--count": count, "--seed": seed, "--set": settings}
+        if not _is_public(dataset) and data is not None:
+            raise typer.BadParameter(
+                f"{dataset} is a path of its own, drop it.", param_hint="--data"
+            )
     _refuse(dataset, unused, judged=judged)
     if judged:
         _benchmark(model, dataset, data, count, seed, settings or [], out, device)
     else:
-        _labelled(model, Path(dataset), split, out or Path("evaluation"), device)
+        _labelled(model, Path(dataset), split, data, out or Path("evaluation"), device)
 
 
-def _check_name(dataset: str) -> None:
-    """Refuse what is no benchmark, file or data set; name those that may be meant.
+def _is_public(dataset: str) -> bool:
+    """Tell a public data set from a path; refuse what is neither, and name what may be meant.
 
     Raises:
-        UnknownName: It is none of these.
+        UnknownName: There is no such path, either.
     """
     from ase_crystalformer.data.registry import DATA_SETS
 
     path, known = Path(dataset), BENCHMARKS.split(", ")
-    if path.suffix or path.is_file() or (path / "meta.json").is_file() or dataset in DATA_SETS:
-        return
+    if path.suffix or path.is_file() or (path / "meta.json").is_file():
+        return False
+    if dataset in DATA_SETS:
+        return True
     close = [name for names in (known, DATA_SETS) for name in get_close_matches(dataset, names)]
     close = list(dict.fromkeys(close))  # a benchmark and its data may share a name
     hint = f"Did you mean {' or '.join(close[:3])}?"
@@ -137,12 +143,16 @@ def _refuse(dataset: str, unused: dict[str, Any], *, judged: bool) -> None:
             raise typer.BadParameter(f"{dataset} is {kind}, drop it.", param_hint=name)
 
 
-def _labelled(model: str, dataset: Path, split: str, out: Path, device: str) -> None:
+def _labelled(
+    model: str, dataset: Path, split: str, data: Path | None, out: Path, device: str
+) -> None:
     from ase_crystalformer.pretrained import load_model
     from ase_crystalformer.training.evaluate import evaluate as compare
 
     chosen = load_model(model, device=device)
-    scores = compare(chosen, dataset, split=None if split == "all" else split, out=out)
+    part = None if split == "all" else split
+    shown = sys.stderr.isatty()
+    scores = compare(chosen, dataset, split=part, out=out, data_dir=data, progress=shown)
     head = ["quantity", "MAE", "RMSE", "unit", "labels"]
     rows = [
         [name, f"{score.mae:.4g}", f"{score.rmse:.4g}", score.unit, str(score.n)]

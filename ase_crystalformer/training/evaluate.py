@@ -79,6 +79,7 @@ def evaluate(
     *,
     split: str | None,
     out: str | Path,
+    data_dir: str | Path | None = None,
     progress: bool = True,
 ) -> dict[str, Score]:
     """Predict every labelled crystal; write ``scores.json`` and ``parity.png`` into ``out``.
@@ -88,19 +89,20 @@ def evaluate(
 
     Args:
         model: Properties or a potential.
-        dataset: A packed set, or a file of labelled crystals.
+        dataset: A packed set, a file of labelled crystals, or the name of a public data set.
         split: ``train``, ``val`` or ``test``; None for all.
         out: Folder for the two files.
+        data_dir: The folder with the files of public data sets.
         progress: Show a progress bar.
 
     Raises:
-        MissingData: No crystal of that split, or none with a label.
+        MissingData: No crystal of that split, or none with a label; or the folder lacks the set.
         BadRecipe: The packed set has other graphs than the model reads.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        packed = open_or_pack(model, Path(dataset), Path(scratch))
+        packed = open_or_pack(model, Path(dataset), Path(scratch), data_dir, split)
         check_rule(packed, model.encoder, f"the model {model.card.name!r}")
         check_judged(model, packed)
         if split is not None and (np.asarray(packed.arrays["split"]) < 0).all():
@@ -121,14 +123,27 @@ def evaluate(
     return scores
 
 
-def open_or_pack(model: CrystalModel, dataset: Path, scratch: Path) -> PackedCrystals:
-    """Open a packed set, or pack a file as the model's encoder wants it."""
+def open_or_pack(
+    model: CrystalModel,
+    dataset: Path,
+    scratch: Path,
+    data_dir: str | Path | None = None,
+    split: str | None = None,
+) -> PackedCrystals:
+    """Open a packed set, or pack a file or a public data set as the model's encoder wants it.
+
+    Of a split, crystals of the others are not packed.
+    """
     if (dataset / "meta.json").is_file():
         return PackedCrystals(dataset)
     labels = ["energy"] if model.is_potential else [target.name for target in model.targets]
     symmetric = not model.is_potential and model.encoder.claims.orbits is True
     left_out = pack(
-        load(str(dataset)),
+        (
+            one
+            for one in load(str(dataset), data_dir)
+            if split is None or one.split in (split, None)
+        ),
         model.encoder.rule,
         scratch / "packed",
         labels=labels,
@@ -138,7 +153,8 @@ def open_or_pack(model: CrystalModel, dataset: Path, scratch: Path) -> PackedCry
         LOGGER.warning("Left out %s", line)
     packed = PackedCrystals(scratch / "packed")
     if len(packed) == 0:
-        raise MissingData(f"{dataset} holds no labelled crystal that can be read.")
+        part = f" of split {split}" if split else ""
+        raise MissingData(f"{dataset} holds no labelled crystal{part} that can be read.")
     return packed
 
 
