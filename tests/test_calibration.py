@@ -23,7 +23,7 @@ from ase_crystalformer.neighbours import Radius
 from ase_crystalformer.training import expected_errors
 from ase_crystalformer.training.build import build_model
 from ase_crystalformer.training.calibration import calibrate, training_sample
-from ase_crystalformer.training.held_out import standing
+from ase_crystalformer.training.held_out import judge, standing
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -41,6 +41,7 @@ def held_out(tmp_path_factory):
 def potential():
     model = tiny_potential()
     model.card = replace(model.card, elements=())
+    model.energy_scale = "mp"  # of the second set of frames
     return model
 
 
@@ -72,6 +73,7 @@ def test_frames_of_one_crystal_stand_together_and_runs_are_cut(held_out):
         by_parent.setdefault(name.rpartition("/")[0], []).append(where)
     for places in by_parent.values():
         assert len(set(places)) == 1 or places == sorted(places)
+    assert any(len(set(places)) > 1 for places in by_parent.values())
     single = [places[0] for places in by_parent.values() if len(set(places)) == 1]
     assert len(set(single)) > 1
     assert (place >= 0).all()
@@ -181,6 +183,18 @@ def test_too_little_is_refused(potential, tmp_path):
     packed_set([c.in_split("val") for c in crystals_with_forces()], tmp_path, "energy")
     with pytest.raises(MissingData, match="too few"):
         calibrate(potential, tmp_path, progress=False)
+
+
+def test_energies_of_another_scale_are_none(potential, held_out):
+    which = np.arange(len(held_out))
+    judged = judge(potential, held_out, which, scale="mp", seed=0, progress=False)
+    mp = held_out.arrays["group"] == held_out.meta["names"]["group"].index("mp")
+    assert 0 < mp.sum() < len(mp)
+    np.testing.assert_array_equal(judged.energy_error.isfinite(), mp)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(potential, "energy_scale", "elsewhere")
+        with pytest.raises(MissingData, match="holds out 0 energies"):
+            calibrate(potential, held_out.folder, progress=False)
 
 
 def test_property_models_are_refused(tmp_path):

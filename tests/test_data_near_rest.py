@@ -50,15 +50,44 @@ def copper():
     return [labelled(frame) for frame in perturbed(atoms, "copper", AMOUNTS)]
 
 
-def test_forces_and_stress_are_counted_from_rest(copper):
+def test_forces_are_counted_from_rest(copper):
     rest, *moved = copper
     assert np.abs(rest.labels["stress"]).max() > 1e-2  # the teacher rests elsewhere
     found = list(near_rest(copper, {"copper": -4.0}))
     assert [row.id for row in found] == [row.id for row in moved]
     for row, frame in zip(found, moved, strict=True):
-        for name in ("forces", "stress"):
-            np.testing.assert_allclose(row.labels[name] + rest.labels[name], frame.labels[name])
+        np.testing.assert_allclose(
+            row.labels["forces"] + rest.labels["forces"], frame.labels["forces"]
+        )
         assert row.split == "train"
+
+
+def test_forces_and_stress_are_slopes_of_the_energy(copper):
+    """By finite differences; the frame is moved, strained and sheared."""
+    rest, step = copper[0], 1e-4
+
+    def label(name, strain=0.0, shift=0.0):
+        cell = copper[-1].cell @ (np.eye(3) + strain)
+        positions = copper[-1].positions @ (np.eye(3) + strain) + shift
+        atoms = Atoms(rest.species, positions, cell=cell, pbc=True)
+        atoms.info = {"id": "moved", **copper[-1].info}
+        [row] = near_rest([rest, labelled(atoms)], {"copper": -4.0})
+        return row.labels[name]
+
+    def slope(name, way):
+        return (label("energy", **{name: step * way}) - label("energy", **{name: -step * way})) / (
+            2 * step
+        )
+
+    for one, other in ((0, 0), (1, 1), (0, 2), (1, 2)):
+        strain = np.zeros((3, 3))
+        strain[one, other] += 0.5
+        strain[other, one] += 0.5
+        expected = slope("strain", strain) / copper[-1].volume
+        assert label("stress")[one, other] == pytest.approx(expected, abs=1e-7)
+    shift = np.zeros_like(rest.positions)
+    shift[1, 2] = 1.0
+    assert label("forces")[1, 2] == pytest.approx(-slope("shift", shift), abs=1e-6)
 
 
 def test_energies_rise_from_dft_as_forces_and_stress_say(copper):

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from ase_crystalformer.data.crystals import LabelledCrystal, Labels
 from ase_crystalformer.data.duplicates import Duplicates
@@ -69,22 +71,32 @@ def near_rest(
         if frame.info["kind"] == "rest":
             rest = frame if parent in energies and _is_known(frame.labels) else None
         elif rest is not None and rest.info["parent"] == parent:
-            labels: Labels = {name: frame.labels[name] - rest.labels[name] for name in frame.labels}
-            labels["energy"] += energies[parent] * frame.atoms - linear_rise(rest, frame)
+            rise, stress = linear_rise(rest, frame)
+            labels: Labels = dict(frame.labels)
+            labels["energy"] += energies[parent] * frame.atoms - rest.labels["energy"] - rise
+            labels["forces"] = frame.labels["forces"] - rest.labels["forces"]
+            labels["stress"] = frame.labels["stress"] - stress
             yield frame.labelled(labels).in_split("train")
 
 
-def linear_rise(rest: LabelledCrystal, frame: LabelledCrystal) -> float:
-    r"""Energy that forces and stress at rest account for, eV.
+def linear_rise(
+    rest: LabelledCrystal, frame: LabelledCrystal
+) -> tuple[float, Float[ndarray, "3 3"]]:
+    r"""Energy that forces and stress at rest account for, eV, and its stress, eV/Å³.
 
-    .. math:: V \sigma : \varepsilon - \sum_i F_i \cdot u_i
+    .. math::
 
-    with the strain of the cell and the displacements besides it.
+        E = V \sigma : (C - 1) - \sum_i F_i \cdot u_i, \quad
+        V' \sigma' = \mathrm{sym}\,(V C^T \sigma - \sum_i u_i F_i^T)
+
+    where the cell is changed by C, and atoms are moved by u besides.
     """
     change = np.linalg.solve(rest.cell, frame.cell)
     moved = frame.positions - rest.positions @ change
-    by_strain = rest.volume * np.sum(rest.labels["stress"] * (change - np.eye(3)))
-    return float(by_strain - np.sum(rest.labels["forces"] * moved))
+    virial = rest.volume * rest.labels["stress"]
+    rise = np.sum(virial * (change - np.eye(3))) - np.sum(rest.labels["forces"] * moved)
+    slope = change.T @ virial - moved.T @ rest.labels["forces"]
+    return float(rise), (slope + slope.T) / (2 * frame.volume)
 
 
 def _is_known(labels: Labels) -> bool:

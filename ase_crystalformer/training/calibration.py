@@ -68,8 +68,8 @@ def calibrate(
 
     Args:
         model: A potential.
-        dataset: A packed set, or a file of labelled crystals; without a part ``val`` all count as
-            held out.
+        dataset: A packed set, or a file of labelled crystals, whose energies stand on the model's
+            scale; without a part ``val`` all count as held out.
         seed: Chooses the halves, the training crystals, and the fit.
         progress: Show progress bars.
 
@@ -87,7 +87,8 @@ def calibrate(
         check_rule(packed, model.encoder, f"the model {model.card.name!r}")
         check_judged(model, packed)
         held_out = of_known_elements(model, packed, _held_out(packed))
-        judged = judge(model, packed, held_out, seed=seed, progress=progress)
+        scale = model.energy_scale if packed.folder == Path(dataset) else None
+        judged = judge(model, packed, held_out, scale=scale, seed=seed, progress=progress)
         _refuse_few(judged, packed)
         trained = training_sample(packed, seed)
         trained = of_known_elements(model, packed, trained)

@@ -88,6 +88,7 @@ def judge(
     packed: PackedCrystals,
     which: Int[ndarray, " crystals"],
     *,
+    scale: str | None,
     seed: int,
     progress: bool = True,
 ) -> Judged:
@@ -97,18 +98,18 @@ def judge(
         model: A potential.
         packed: The crystals, with forces.
         which: Numbers of those to judge, in their order.
+        scale: Energies of other scales than this are no labels; None if all stand on the model's.
         seed: Chooses where crystals stand.
         progress: Show a progress bar.
     """
     groups: list[str] = packed.meta["names"]["group"]
-    own = groups.index(model.energy_scale) if model.energy_scale in groups else None
+    foreign = [number for number, group in enumerate(groups) if scale not in (None, group)]
     found: dict[str, list[Tensor]] = {}
     before = 0
     for graph, labels in _batches(packed, which, progress, "held-out frames"):
         rows = _one_batch(model, graph, labels)
         rows["crystal"] = graph.crystal + before
-        if own is not None:
-            rows["energy_error"][labels["group"] != own] = torch.nan
+        rows["energy_error"][torch.isin(labels["group"], torch.tensor(foreign))] = torch.nan
         for name, part in rows.items():
             found.setdefault(name, []).append(part)
         before += graph.crystals
