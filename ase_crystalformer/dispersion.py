@@ -15,7 +15,7 @@ from numpy import ndarray
 from ase_crystalformer.errors import MissingExtra, unknown_name
 from ase_crystalformer.graph import CrystalGraph
 from ase_crystalformer.heads import EnergyResult
-from ase_crystalformer.neighbours.moving import completed
+from ase_crystalformer.neighbours.search import completed
 
 if TYPE_CHECKING:
     from dftd3.interface import DispersionModel

@@ -27,7 +27,6 @@ from ase_crystalformer.heads import (
     EnergyResult,
     PropertyHead,
     forces_and_stress,
-    mean_over_atoms,
     sum_over_atoms,
     with_leaves,
 )
@@ -137,10 +136,6 @@ class CrystalModel(nn.Module):
         raw = self(graph)
         return {target.name: target.decode(raw[target.name]) for target in self.targets}
 
-    def embed(self, graph: CrystalGraph) -> Float[Tensor, "crystals width"]:
-        """Mean of the atom features of every crystal."""
-        return mean_over_atoms(self.encoder(graph).invariant, graph)
-
     def energy(self, graph: CrystalGraph, *, derivatives: bool = True) -> EnergyResult:
         """Energy of every crystal in float64, with forces and stress if asked.
 
@@ -223,7 +218,8 @@ class CrystalModel(nn.Module):
             and novelty (every atom; beyond 1 it is outside of training).
 
         Raises:
-            BadStructure: for the first structure that cannot be computed; ``each`` goes on.
+            CrystalformerError: for the first structure that cannot be computed, ``BadStructure``
+                or ``OutOfMemory``; ``each`` goes on.
         """
         results: dict[int, Quantities] = {}
         for number, result in self.each(structures):

@@ -34,12 +34,12 @@ class UncertaintyHead(nn.Module):
 
     .. math::
         \sigma_i = c_F \, (1 + \nu_i^2) \, (f + e^{a(\hat x_i, |F_i|)}), \qquad
-        \sigma_E = c_E \, \Big| \sum_i (1 + \nu_i^2) \, u(\hat x_i) \Big|.
+        \sigma_E = c_E \sqrt{(f_E n)^2 + \Big| \sum_i (1 + \nu_i^2) \, u(\hat x_i) \Big|^2}.
 
     An energy error is taken as a random direction of the :math:`u` space: errors of like
     surroundings add up, as they must in a supercell, those of unlike ones add in quadrature. So
-    :math:`\sigma_E` grows with the crystal as the energy does, :math:`\sigma_i` does not. Both have
-    floors, are smooth in the positions, and grow with the novelty
+    :math:`\sigma_E` grows with the crystal of n atoms as the energy does, and :math:`\sigma_i` does
+    not. Both have floors, f and :math:`f_E`, are smooth in the positions, and grow with the novelty
 
     .. math:: \nu_i^2 = (x_i - m_Z)^T (C + \lambda)^{-1} (x_i - m_Z) / \nu_{\max}^2,
 

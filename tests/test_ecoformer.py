@@ -172,4 +172,7 @@ def test_hashed_attention_has_no_forces():
     with pytest.raises(NoForces, match="a bit is a step"):
         model.predict([bulk("Cu")])
     smooth = CrystalModel("ecoformer", {}, energy_scale="none")
-    assert CrystalformerCalculator(smooth).model is not None
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    atoms.positions[0, 0] += 0.1
+    atoms.calc = CrystalformerCalculator(smooth)
+    assert np.abs(atoms.get_forces()).max() > 0

@@ -12,7 +12,12 @@ from pymatgen.entries.computed_entries import ComputedEntry
 
 from ase_crystalformer.errors import BadRecipe, BadStructure
 from ase_crystalformer.screening import screen
-from ase_crystalformer.screening.references import hold_against, hull_note, read_references
+from ase_crystalformer.screening.references import (
+    hold_against,
+    holds_energies,
+    hull_note,
+    read_references,
+)
 from ase_crystalformer.screening.settings import digest
 from ase_crystalformer.screening.store import Store
 from ase_crystalformer.stability import write_entries
@@ -167,3 +172,12 @@ def test_what_is_not_trusted_is_counted_and_can_be_left_out(tmp_path, known):
     assert "For 1 of the candidates, 1 of them selected, the hull knows no stable compound" in page
     found = screen(tmp_path / "salts.extxyz", tmp_path / "out", **options, where="hull_note.isna()")
     assert found.selected["formula"].tolist() == ["Na"]
+
+
+def test_energies_are_found_anywhere_at_the_beginning_of_a_file(tmp_path):
+    path = tmp_path / "known.json"
+    for word in ("energy", "correction"):
+        path.write_text(json.dumps([{"composition": {"Na": 1}, "note": "x" * 50_000, word: -1.0}]))
+        assert holds_energies(path)
+    path.write_text(json.dumps([{"lattice": {}, "sites": []}]))
+    assert not holds_energies(path)

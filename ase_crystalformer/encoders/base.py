@@ -40,7 +40,7 @@ class Claims:
         permutation: They follow the atoms when those are renumbered.
         supercell: A larger cell of the same crystal gives every atom the same features.
         choice_of_cell: So does any other choice of lattice vectors.
-        orbits: Atoms related by symmetry may be computed once (``symmetry.reduce``).
+        orbits: Atoms related by symmetry may be computed once (``orbits.reduce``).
         smooth: Features have continuous first derivatives as atoms and cell move.
     """
 

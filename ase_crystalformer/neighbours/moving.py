@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
 from ase_crystalformer.graph import CrystalGraph
-from ase_crystalformer.neighbours.search import Pairs, neighbour_pairs
+from ase_crystalformer.neighbours.search import Pairs, completed, neighbour_pairs
 from ase_crystalformer.structures import Crystal
 
 SKIN = 0.5
@@ -52,14 +52,6 @@ class Mover:
         crystal = self.crystal
         self.pairs = neighbour_pairs(crystal, cutoff + SKIN)
         self.searched = crystal
-
-
-def completed(cell: Float[ndarray, "3 3"], periodic: Bool[ndarray, "3"]) -> Float[ndarray, "3 3"]:
-    """Put unit vectors across the others where a crystal does not repeat."""
-    whole = cell.copy()
-    across = np.linalg.svd(np.vstack([cell[periodic], np.zeros((1, 3))]))[2]
-    whole[~periodic] = across[int(periodic.sum()) :]
-    return whole
 
 
 class MovingBatch:

@@ -160,13 +160,13 @@ def _search_cell(crystal: Crystal) -> tuple[Float[ndarray, "3 3"], Int[ndarray, 
 
     The second matrix, times the crystal's own cell, gives the periodic rows of the first.
     """
-    cell = _completed(crystal.cell, crystal.periodic)
+    cell = completed(crystal.cell, crystal.periodic)
     operation = np.eye(3, dtype=np.int64)
     if (np.linalg.norm(cell, axis=1) > SKEWED * _heights(cell)).any():
         from ase.geometry.minkowski_reduction import minkowski_reduce
 
         _, operation = minkowski_reduce(crystal.cell, crystal.periodic)
-        cell = _completed(operation @ crystal.cell, crystal.periodic)
+        cell = completed(operation @ crystal.cell, crystal.periodic)
     thickness = _heights(cell)[crystal.periodic].min(initial=np.inf)
     if thickness < THINNEST:
         raise BadStructure(
@@ -176,7 +176,7 @@ def _search_cell(crystal: Crystal) -> tuple[Float[ndarray, "3 3"], Int[ndarray, 
     return cell, operation
 
 
-def _completed(cell: Float[ndarray, "3 3"], periodic: Bool[ndarray, "3"]) -> Float[ndarray, "3 3"]:
+def completed(cell: Float[ndarray, "3 3"], periodic: Bool[ndarray, "3"]) -> Float[ndarray, "3 3"]:
     """Replace the vectors the crystal does not repeat along by unit vectors across the others."""
     completed = cell.copy()
     spanned = int(periodic.sum())

@@ -23,7 +23,8 @@ def holds_energies(path: Path) -> bool:
     """Say whether a file of known phases holds energies, not structures to compute them of."""
     if path.suffix == ".json":
         with path.open(encoding="utf-8", errors="replace") as file:
-            return '"energy"' in file.read(100_000) or '"correction"' in file.read(100_000)
+            head = file.read(100_000)
+        return '"energy"' in head or '"correction"' in head
     if path.suffix != ".csv":
         return False
     with path.open(encoding="utf-8", errors="replace") as file:

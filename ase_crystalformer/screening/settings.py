@@ -47,10 +47,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         self.kept_of(1)
-        if not (self.closest >= 0 and self.fmax > 0 and self.steps >= 0):
+        if not (self.closest >= 0 and self.fmax >= 0 and self.steps >= 0):
             raise BadRecipe(
                 f"closest = {self.closest}, fmax = {self.fmax}, steps = {self.steps}: closest >= "
-                "0, fmax > 0 and steps >= 0 are needed."
+                "0, fmax >= 0 and steps >= 0 are needed."
             )
 
     def kept_of(self, count: int) -> int:
