@@ -153,7 +153,7 @@ def fit_shifts(
     """Set where the references of every foreign energy scale start: least squares, too."""
     elements = head.reference.shape[0] - 1
     group = np.asarray(packed.arrays["group"])[which]
-    for number in torch.nonzero(objective.own[:, 0]).flatten().tolist():
+    for number in torch.nonzero(objective.foreign[:, 0]).flatten().tolist():
         counts, energy = _known_energies(packed, which[group == number], elements)
         left = energy - counts @ head.reference.numpy()
         fitted = element_energies(counts, left) if len(left) else np.zeros(elements + 1)

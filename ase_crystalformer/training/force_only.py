@@ -79,7 +79,7 @@ def fit_energies(
     left = packed.label("energy")[which] - interaction_energies(model, packed, which)
     left = left - counts @ head.reference.cpu().numpy()
     group = np.asarray(packed.arrays["group"])[which]
-    own = np.isin(group, torch.nonzero(objective.own[:, 0] == 0).flatten().tolist())
+    own = np.isin(group, torch.nonzero(objective.foreign[:, 0] == 0).flatten().tolist())
     if own.any():
         correction = element_energies(counts[own], left[own])
         head.reference.add_(torch.from_numpy(correction).to(head.reference))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -84,14 +85,20 @@ class EnergyObjective(nn.Module):
         elements: Largest atomic number.
     """
 
-    own: Tensor
+    foreign: Tensor
 
     def __init__(self, weights: EnergyLoss, groups: Sequence[str], elements: int = 98) -> None:
         super().__init__()
         self.weights = weights
         self.shift = nn.Parameter(torch.zeros(len(groups), elements + 1))
-        own = torch.tensor([[float(group != weights.scale)] for group in groups])
-        self.register_buffer("own", own)
+        foreign = torch.tensor([[float(group != weights.scale)] for group in groups])
+        self.register_buffer("foreign", foreign)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Read checkpoints of old, too, in which ``foreign`` is called ``own``."""
+        if f"{prefix}own" in state:
+            state[f"{prefix}foreign"] = state.pop(f"{prefix}own")
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def units(self, model: CrystalModel) -> dict[str, str]:
         """Name the errors it reports, with their units."""
@@ -139,7 +146,7 @@ class EnergyObjective(nn.Module):
         """Energies beyond the references, eV/atom: those of the model, and what they should be."""
         atoms = sum_over_atoms(energies.new_ones(graph.atoms), graph)[:, None]
         row = labels["group"][graph.crystal]
-        shift = (self.shift * self.own)[row, graph.species]
+        shift = (self.shift * self.foreign)[row, graph.species]
         energy = sum_over_atoms(energies + shift, graph)[:, None]
         reference = sum_over_atoms(head.references(graph), graph)
         aim = (labels["energy"].double() - reference)[:, None].to(energies.dtype)
