@@ -118,7 +118,7 @@ def test_a_public_data_set_is_judged_by_its_name(tmp_path, properties):
 
 def test_what_cannot_be_judged_is_told(tmp_path, properties, caplog):
     packed_set(made_up(band_gap=1.0), tmp_path / "set", *TARGETS)
-    with pytest.raises(MissingData, match=r"split test has no crystal.*'train': 4"):
+    with pytest.raises(MissingData, match=r"is of split test; it has train 4\."):
         evaluate(properties, tmp_path / "set", split="test", out=tmp_path, progress=False)
     packed_set(made_up(), tmp_path / "bare", *TARGETS)
     with pytest.raises(MissingData, match="no label to judge"):

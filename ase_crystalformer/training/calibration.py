@@ -19,7 +19,7 @@ from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.errors import MissingData, NoForces
 from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.training.evaluate import check_judged, of_known_elements, open_or_pack
+from ase_crystalformer.training.evaluate import of_known_elements
 from ase_crystalformer.training.expected_errors import (
     INSIDE,
     fit_distribution,
@@ -29,6 +29,7 @@ from ase_crystalformer.training.expected_errors import (
     total_of,
 )
 from ase_crystalformer.training.held_out import Judged, Seen, judge, look
+from ase_crystalformer.training.judged_set import check_judged, open_or_pack
 from ase_crystalformer.training.prepare import check_rule
 from ase_crystalformer.training.reliability import Compared
 from ase_crystalformer.uncertainty import UncertaintyConfig, UncertaintyHead
@@ -83,7 +84,7 @@ def calibrate(
             f"{model.card.name!r} is a property model; only potentials can be calibrated."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        packed = open_or_pack(model, Path(dataset), Path(scratch))
+        packed, _ = open_or_pack(model, Path(dataset), Path(scratch))
         check_rule(packed, model.encoder, f"the model {model.card.name!r}")
         check_judged(model, packed)
         held_out = of_known_elements(model, packed, _held_out(packed))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.model import CrystalModel
-from ase_crystalformer.training.evaluate import Score, collect, of_known_elements, score
+from ase_crystalformer.training.evaluate import Score, collect, labelled, of_known_elements, score
 from ase_crystalformer.training.parity import plot_parity
 
 #: What a table calls the crystals.
@@ -48,7 +48,7 @@ def judge(
     on: str,
     plot: Path | None = None,
 ) -> dict[str, Score]:
-    """Measure a potential on crystals of a packed set.
+    """Measure a potential on crystals of a packed set, where its predictions are finite.
 
     Args:
         model: Of the energy scale of the crystals; energies on other scales are compared after a
@@ -61,11 +61,7 @@ def judge(
     which = of_known_elements(model, packed, which)
     if len(which) == 0:
         return {}
-    compared = {
-        key: (predicted[known], label[known])
-        for key, (predicted, label) in collect(model, packed, which, progress=False).items()
-        if (known := np.isfinite(label)).any()
-    }
+    compared = labelled(collect(model, packed, which, progress=False))
     scores = {name: score(*pair, unit, on) for (name, unit), pair in compared.items()}
     if plot is not None and scores:
         plot_parity(compared, {name: one.mae for name, one in scores.items()}, plot)
@@ -104,6 +100,7 @@ def compare(
             labels=found.spread,
         )
         for name, found in other.items()
+        if name in one
     ]
 
 

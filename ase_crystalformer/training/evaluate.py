@@ -14,12 +14,11 @@ from tqdm.auto import tqdm
 
 from ase_crystalformer.data.loader import Batch, EdgeBudgetSampler, loader, work
 from ase_crystalformer.data.packed import PackedCrystals
-from ase_crystalformer.data.packing import pack
-from ase_crystalformer.data.readers import load
-from ase_crystalformer.errors import MissingData
+from ase_crystalformer.errors import BadModelFile, CrystalformerError, MissingData
 from ase_crystalformer.heads import sum_over_atoms
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.fitting import compositions, element_energies
+from ase_crystalformer.training.judged_set import check_judged, open_or_pack
 from ase_crystalformer.training.objective import error_name
 from ase_crystalformer.training.parity import plot_parity
 from ase_crystalformer.training.prepare import check_rule
@@ -90,87 +89,32 @@ def evaluate(
     Args:
         model: Properties or a potential.
         dataset: A packed set, a file of labelled crystals, or the name of a public data set.
-        split: ``train``, ``val`` or ``test``; None for all.
+        split: ``train``, ``val`` or ``test``; None for all. Where no crystal is in any, all judge.
         out: Folder for the two files.
         data_dir: The folder with the files of public data sets.
         progress: Show a progress bar.
 
     Raises:
+        UnknownName: There is no such split.
         MissingData: No crystal of that split, or none with a label; or the folder lacks the set.
+        BadModelFile: No prediction that has a label is finite.
         BadRecipe: The packed set has other graphs than the model reads.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        packed = open_or_pack(model, Path(dataset), Path(scratch), data_dir, split)
+        packed, split = open_or_pack(model, Path(dataset), Path(scratch), data_dir, split)
         check_rule(packed, model.encoder, f"the model {model.card.name!r}")
         check_judged(model, packed)
-        if split is not None and (np.asarray(packed.arrays["split"]) < 0).all():
-            LOGGER.warning("These crystals are in no split: all %d are judged.", len(packed))
-            split = None
         which = _computable(model, packed, split, dataset)
         compared = collect(model, packed, which, progress)
-    known = {key: _labelled(*pair) for key, pair in compared.items()}
-    pairs = {key: pair for key, pair in known.items() if len(pair[0])}
+    pairs = labelled(compared)
     if not pairs:
-        raise MissingData(
-            f"{dataset} has no label to judge {model.card.name!r} by. Name its columns after what "
-            f"the model predicts: {', '.join(name for name, _ in compared)}."
-        )
+        raise _nothing_compared(model, dataset, compared)
     scores = {name: score(*pair, unit, split or "all") for (name, unit), pair in pairs.items()}
     write_json(out / "scores.json", {name: vars(s) for name, s in scores.items()})
     plot_parity(pairs, {name: s.mae for name, s in scores.items()}, out / "parity.png")
     return scores
-
-
-def open_or_pack(
-    model: CrystalModel,
-    dataset: Path,
-    scratch: Path,
-    data_dir: str | Path | None = None,
-    split: str | None = None,
-) -> PackedCrystals:
-    """Open a packed set, or pack a file or a public data set as the model's encoder wants it.
-
-    Of a split, crystals of the others are not packed.
-    """
-    if (dataset / "meta.json").is_file():
-        return PackedCrystals(dataset)
-    labels = ["energy"] if model.is_potential else [target.name for target in model.targets]
-    symmetric = not model.is_potential and model.encoder.claims.orbits is True
-    left_out = pack(
-        (
-            one
-            for one in load(str(dataset), data_dir)
-            if split is None or one.split in (split, None)
-        ),
-        model.encoder.rule,
-        scratch / "packed",
-        labels=labels,
-        by_symmetry=symmetric,
-    )
-    for line in left_out:
-        LOGGER.warning("Left out %s", line)
-    packed = PackedCrystals(scratch / "packed")
-    if len(packed) == 0:
-        part = f" of split {split}" if split else ""
-        raise MissingData(f"{dataset} holds no labelled crystal{part} that can be read.")
-    return packed
-
-
-def check_judged(model: CrystalModel, packed: PackedCrystals) -> None:
-    """Refuse a set that was packed without any label a model can be judged by.
-
-    Raises:
-        MissingData: Naming the labels there are, and those that are wanted.
-    """
-    wanted = ["energy"] if model.is_potential else [target.name for target in model.targets]
-    if set(wanted).isdisjoint(packed.labels):
-        raise MissingData(
-            f"{packed.folder} was packed with the labels {', '.join(packed.labels) or 'none'}; "
-            f"{model.card.name!r} is judged by {', '.join(wanted)}. Pack a set that has them, or "
-            "give the file itself."
-        )
 
 
 def _computable(
@@ -180,10 +124,10 @@ def _computable(
     which = np.arange(len(packed)) if split is None else packed.where(split)
     which = of_known_elements(model, packed, which)
     if len(which) == 0:
-        splits = {name: len(packed.where(name)) for name in ("train", "val", "test")}
+        part = f" of split {split}" if split else ""
         raise MissingData(
-            f"Nothing to judge in {dataset}: split {split or 'all'} has no crystal the model "
-            f"can compute. Of its {len(packed)} crystals, the splits hold {splits}."
+            f"Nothing to judge in {dataset}: none of its crystals{part} is of elements alone that "
+            f"{model.card.name!r} was trained on. Judge by others, or another model."
         )
     return which
 
@@ -202,12 +146,39 @@ def of_known_elements(
     return which[~unseen]
 
 
-def _labelled(predicted: Values, label: Values) -> tuple[Values, Values]:
-    known = np.isfinite(label)
-    computed = np.isfinite(predicted)
-    if lost := int((known & ~computed).sum()):
+def labelled(compared: Compared) -> Compared:
+    """Keep the pairs of finite numbers; quantities without any are left out.
+
+    A warning tells how many labels have no finite prediction beside them.
+    """
+    pairs, lost = {}, 0
+    for key, (predicted, label) in compared.items():
+        known = np.isfinite(label)
+        both = known & np.isfinite(predicted)
+        lost += int((known & ~both).sum())
+        if both.any():
+            pairs[key] = predicted[both], label[both]
+    if lost:
         LOGGER.warning("%d labels have no finite prediction beside them, and are left out.", lost)
-    return predicted[known & computed], label[known & computed]
+    return pairs
+
+
+def _nothing_compared(
+    model: CrystalModel, dataset: str | Path, compared: Compared
+) -> CrystalformerError:
+    """Say what is missing where nothing can be compared: the labels, or predictions."""
+    name = repr(model.card.name)
+    known = [key for key, (_, label) in compared.items() if np.isfinite(label).any()]
+    if known:
+        return BadModelFile(
+            f"{dataset} has labels of {', '.join(name for name, _ in known)}, but none of the "
+            f"predictions of {name} beside them is finite, as of one whose training diverged. "
+            "Train it anew, with a lower optim.peak_lr."
+        )
+    return MissingData(
+        f"{dataset} has no label to judge {name} by. Name its columns after what the model "
+        f"predicts: {', '.join(quantity for quantity, _ in compared)}."
+    )
 
 
 def collect(
@@ -271,13 +242,14 @@ def _by_scale(
     for number, name in enumerate(groups):
         if name == model.energy_scale:
             continue
-        rows = np.flatnonzero((group == number) & ~np.isnan(label))
+        here = (group == number) & ~np.isnan(label)
+        rows = np.flatnonzero(here & np.isfinite(predicted))
         if len(rows) >= CRYSTALS_PER_ELEMENT * np.count_nonzero(counts[rows].any(0)) > 0:
             atoms = counts[rows].sum(1)
             fitted = element_energies(counts[rows], (label - predicted)[rows] * atoms)
             moved[rows] = label[rows] - counts[rows] @ fitted / atoms
         if model.energy_scale in groups:
-            own[rows] = np.nan
+            own[here] = np.nan
     return {
         **compared,
         ("energy", "eV/atom"): (predicted, own),
