@@ -12,6 +12,7 @@ from ase_crystalformer.errors import CrystalformerError
 
 if TYPE_CHECKING:
     from ase_crystalformer.data.crystals import Split
+    from ase_crystalformer.leaderboards.judged import Judged
 
 EXAMPLE = """\b
 Example:
@@ -64,7 +65,7 @@ def table(
     Predictions are kept in the run folders, so that the next table is quick. Runs that cannot be
     judged are named, and the others told.
     """
-    from ase_crystalformer.leaderboards.judged import ensembles, judge
+    from ase_crystalformer.leaderboards.judged import judge
     from ase_crystalformer.leaderboards.summary import summarise
     from ase_crystalformer.leaderboards.table import markdown, write_table
 
@@ -76,7 +77,10 @@ def table(
         except (CrystalformerError, OSError) as error:
             typer.echo(f"{run}: {error}", err=True)
             failed += 1
-    rows = summarise([*found, *(ensembles(found) if ensemble else ())])
+    if ensemble:
+        means, apart = _means(found)
+        found, failed = found + means, failed + apart
+    rows = summarise(found)
     if rows:
         typer.echo(markdown(rows), nl=False)
         if out is not None:
@@ -84,3 +88,18 @@ def table(
             typer.echo(f"Written: {out}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _means(found: "list[Judged]") -> "tuple[list[Judged], int]":
+    """Average runs that share fold and property; name those that cannot be, and count them."""
+    from ase_crystalformer.leaderboards.judged import alike, mean_of
+
+    means, failed = [], 0
+    for members in alike(found):
+        try:
+            means.append(mean_of(members))
+        except CrystalformerError as error:
+            told = ", ".join(one.name for one in members)
+            typer.echo(f"No mean of {told} ({members[0].target.name}): {error}", err=True)
+            failed += 1
+    return means, failed

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -75,12 +76,23 @@ class Judged:
         return error_name(self.target)[1]
 
     @property
+    def flaw(self) -> str:
+        """Say why there is no score; empty where there is one."""
+        if lost := int((~np.isfinite(self.predicted)).sum()):
+            return f"{self.name} predicts no finite {self.target.name} for {lost} crystals"
+        if self.metric == "rocauc" and len(np.unique(self.labels)) < 2:
+            return f"all {self.part} labels of {self.target.name} that judge {self.name} are alike"
+        return ""
+
+    @property
     def score(self) -> float:
-        """Mean absolute error, or area under the ROC curve of the answers.
+        """Mean absolute error, or area under the ROC curve of the answers; NaN if there is a flaw.
 
         An answer is yes where its chance is above one half. MatBench takes the curve of answers,
         too, not of chances: what it tells of its reference is equal to the balanced accuracy.
         """
+        if self.flaw:
+            return math.nan
         if self.metric == "rocauc":
             from sklearn.metrics import roc_auc_score
 
@@ -114,7 +126,7 @@ def judge(
     card = read_card(folder / "model")
     part = part or _judging(recipe.data.packed)
     kept = folder / f"predicted-{part}.json"
-    told = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    told = _read(kept)
     # Where the packed set is gone, what is kept is all there is.
     run = open_run(folder, part) if (recipe.data.packed / "meta.json").is_file() else None
     by = {"weights": card["sha256"]} | ({"crystals": run.fingerprint()} if run else {})
@@ -128,10 +140,24 @@ def judge(
             LOGGER.warning("Predictions of %s are not kept: %s", folder, error)
     training = card["card"]["training"]
     learned = {one["name"]: Target(**one) for one in card["targets"]}
+    if bare := [name for name in learned if name not in told["targets"]]:
+        LOGGER.warning(
+            "No crystal that judges %s (part %s) has a label of %s: the table has no row of it.",
+            *(folder, part, ", ".join(bare)),
+        )
     return [
         _judged(folder.name, recipe, training, part, learned[name], *pair)
         for name, pair in told["targets"].items()
     ]
+
+
+def _read(kept: Path) -> dict[str, Any]:
+    """Read predictions that were kept; nothing if there are none, or the file is damaged."""
+    try:
+        told = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) and isinstance(told.get("targets"), dict) else {}
 
 
 def _judging(packed: Path) -> Split:
@@ -173,14 +199,24 @@ def ensembles(found: Iterable[Judged]) -> list[Judged]:
     Raises:
         MissingData: Runs of the same fold were tested on different crystals.
     """
-    alike: dict[tuple[Any, ...], list[Judged]] = defaultdict(list)
+    return [mean_of(members) for members in alike(found)]
+
+
+def alike(found: Iterable[Judged]) -> list[list[Judged]]:
+    """Group runs whose predictions may be averaged: of one property, unit, part and fold."""
+    groups: dict[tuple[Any, ...], list[Judged]] = defaultdict(list)
     for one in found:
         fold = one.recipe.data.fold
-        alike[one.data, one.target.name, one.metric, one.unit, one.part, fold].append(one)
-    return [_mean(members) for members in alike.values() if len(members) > 1]
+        groups[one.data, one.target.name, one.metric, one.unit, one.part, fold].append(one)
+    return [members for members in groups.values() if len(members) > 1]
 
 
-def _mean(members: Sequence[Judged]) -> Judged:
+def mean_of(members: Sequence[Judged]) -> Judged:
+    """Average the predictions of runs.
+
+    Raises:
+        MissingData: They were tested on different crystals.
+    """
     first = members[0]
     rows = {name: number for number, name in enumerate(first.ids)}
     parts = [first.predicted]

@@ -1,8 +1,9 @@
 """Rows of a table: runs that differ by seed and fold alone, together."""
 
+import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,11 @@ from ase_crystalformer.leaderboards.judged import Judged
 from ase_crystalformer.leaderboards.matbench import FOLDS, TASKS, fold_size
 from ase_crystalformer.training.config import recipe_dict
 from ase_crystalformer.training.rows import Published
+
+LOGGER = logging.getLogger(__name__)
+
+#: Runs by fold (None where there are none) and seed.
+Tested = dict[int | None, dict[int, Judged]]
 
 #: What two runs of one row may differ in; of ``machine``, all but what follows.
 IDLE = ("name", "seed", "machine", "published")
@@ -31,10 +37,10 @@ class Row:
         metric: ``mae`` or ``rocauc``.
         unit: Of it.
         part: Which part of the data judges.
-        value: Mean over seeds, then over folds.
+        value: Mean over seeds, then over folds; None if a run has no score.
         over_folds: Standard deviation over folds, as MatBench has it (divided by the number).
         over_seeds: Standard deviation over seeds, of means over the same folds.
-        rmse: Likewise a mean.
+        rmse: Likewise a mean, over seeds, then over folds.
         folds: Which folds are there; empty where there are none.
         seeds: Which seeds.
         n: Labels, of all folds together.
@@ -44,6 +50,7 @@ class Row:
         hardware: Of all runs.
         commits: Of the package, likewise.
         unfinished: Runs that have not made all epochs, with how many they made.
+        flaws: Why there is no value.
     """
 
     data: str
@@ -53,10 +60,10 @@ class Row:
     metric: str
     unit: str
     part: str
-    value: float
+    value: float | None
     over_folds: float | None
     over_seeds: float | None
-    rmse: float
+    rmse: float | None
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
     n: int
@@ -66,6 +73,7 @@ class Row:
     hardware: tuple[str, ...]
     commits: tuple[str, ...]
     unfinished: tuple[str, ...]
+    flaws: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -101,38 +109,68 @@ def _same(one: Judged) -> str:
 def _row(members: Sequence[Judged]) -> Row:
     first = members[0]
     runs = [run for one in members for run in one.of or (one,)]
-    tested = {one.recipe.data.fold for one in members}
+    tested = _tested(members)
     folds = tuple(sorted(fold for fold in tested if fold is not None))
-    scores: dict[int | None, dict[int, float]] = defaultdict(dict)
-    for one in members:
-        by_seed = scores[one.recipe.data.fold]
-        if one.recipe.seed in by_seed:
-            raise _twice(one, members)
-        by_seed[one.recipe.seed] = one.score
-    by_fold = [float(np.mean(list(scores[fold].values()))) for fold in folds or (None,)]
-    distinct = {one.recipe.data.fold: one for one in members}
+    counted = [tested[fold] for fold in folds or (None,)]
+    by_fold = _by_fold(counted, lambda one: one.score)
+    value = _finite(by_fold)
     return Row(
         data=first.data,
         target=first.target.name,
-        model=_without_numbers(first.name),
+        model=_model(members),
         encoder=first.recipe.encoder,
         metric=first.metric,
         unit=first.unit,
         part=first.part,
-        value=float(np.mean(by_fold)),
-        over_folds=float(np.std(by_fold)) if len(by_fold) > 1 else None,
-        over_seeds=_over_seeds(scores),
-        rmse=float(np.mean([one.rmse for one in members])),
+        value=value,
+        over_folds=None if value is None or len(by_fold) < 2 else float(np.std(by_fold)),
+        over_seeds=None if value is None else _over_seeds(tested),
+        rmse=_finite(_by_fold(counted, lambda one: one.rmse)),
         folds=folds,
         seeds=tuple(sorted({one.recipe.seed for one in runs})),
-        n=sum(len(one.ids) for one in distinct.values()),
+        n=sum(len(next(iter(by_seed.values())).ids) for by_seed in tested.values()),
         official=_official(first.data, folds),
         published=_published(first),
         hours=float(sum(one.training.get("hours", 0.0) for one in runs)),
         hardware=_all(runs, "hardware"),
         commits=_all(runs, "commit"),
         unfinished=tuple(filter(None, map(_unfinished, runs))),
+        flaws=tuple(filter(None, (one.flaw for one in members))),
     )
+
+
+def _tested(members: Sequence[Judged]) -> Tested:
+    """Sort runs by fold and seed.
+
+    Raises:
+        BadRecipe: Two have the same.
+    """
+    tested: Tested = defaultdict(dict)
+    for one in members:
+        by_seed = tested[one.recipe.data.fold]
+        if one.recipe.seed in by_seed:
+            raise _twice(one, members)
+        by_seed[one.recipe.seed] = one
+    return tested
+
+
+def _by_fold(folds: Sequence[dict[int, Judged]], told: Callable[[Judged], float]) -> list[float]:
+    """Average a number over the seeds of every fold."""
+    return [float(np.mean([told(one) for one in by_seed.values()])) for by_seed in folds]
+
+
+def _finite(by_fold: Sequence[float]) -> float | None:
+    """Average over folds; None where a run has no number."""
+    mean = float(np.mean(by_fold))
+    return mean if np.isfinite(mean) else None
+
+
+def _model(members: Sequence[Judged]) -> str:
+    """Name what the runs of a row have in common; of ensembles, of how many models they are."""
+    sizes = {one.members for one in members}
+    if len(sizes) > 1:
+        return f"mean of {min(sizes)} to {max(sizes)} models"
+    return _without_numbers(members[0].name)
 
 
 def _twice(one: Judged, members: Sequence[Judged]) -> BadRecipe:
@@ -154,17 +192,22 @@ def _official(data: str, folds: Sequence[int]) -> int | None:
     return sum(fold_size(task, fold) for fold in folds)
 
 
-def _over_seeds(scores: dict[int | None, dict[int, float]]) -> float | None:
+def _over_seeds(tested: Tested) -> float | None:
     """Sample standard deviation over the seeds that have all folds of the row."""
-    common = set.intersection(*(set(by_seed) for by_seed in scores.values()))
+    common = set.intersection(*(set(by_seed) for by_seed in tested.values()))
     if len(common) < 2:
         return None
-    means = [np.mean([by_seed[seed] for by_seed in scores.values()]) for seed in sorted(common)]
+    means = [
+        np.mean([by_seed[seed].score for by_seed in tested.values()]) for seed in sorted(common)
+    ]
     return float(np.std(means, ddof=1))
 
 
 def _published(one: Judged) -> tuple[Published, ...]:
-    """Choose the published numbers of this property, the best first."""
+    """Choose the published numbers of this property, the best first.
+
+    Those in another unit than the table's cannot stand beside it; a warning names them.
+    """
     alone = len(one.recipe.targets) == 1
     fitting = [
         told
@@ -172,7 +215,15 @@ def _published(one: Judged) -> tuple[Published, ...]:
         if told.metric == one.metric
         and (told.target == one.target.name or (told.target is None and alone))
     ]
-    return tuple(sorted(fitting, key=lambda told: told.value, reverse=one.metric == "rocauc"))
+    other = [told for told in fitting if told.unit.strip() != one.unit]
+    for told in other:
+        LOGGER.warning(
+            "What %s published for %s is left out: it is in %s, and the table in %s. Write it in "
+            "that unit in the recipe of %s.",
+            *(told.by, one.target.name, told.unit, one.unit, one.name),
+        )
+    beside = (told for told in fitting if told not in other)
+    return tuple(sorted(beside, key=lambda told: told.value, reverse=one.metric == "rocauc"))
 
 
 def _without_numbers(name: str) -> str:

@@ -27,6 +27,7 @@ def markdown(rows: Sequence[Row]) -> str:
     lines += [_cells(row) for row in rows]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     notes = [f"Not finished: {', '.join(row.unfinished)}." for row in rows if row.unfinished]
+    notes += [f"No value: {'; '.join(row.flaws)}." for row in rows if row.flaws]
     return "\n\n".join([table, *notes]) + "\n"
 
 
@@ -48,7 +49,9 @@ def _cells(row: Row) -> list[str]:
 
 
 def ours(row: Row) -> str:
-    """Tell the value with its spreads and unit."""
+    """Tell the value with its spreads and unit, if there is one."""
+    if row.value is None:
+        return "–"
     told = f"{row.value:.4g}"
     if row.over_folds is not None:
         told += f" ± {row.over_folds:.2g}"
@@ -90,6 +93,10 @@ def plain(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [{**asdict(row), "complete": row.complete} for row in rows]
 
 
+def _json(rows: Sequence[Row]) -> str:
+    return json.dumps(plain(rows), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def comma_separated(rows: Sequence[Row]) -> str:
     """Write rows for a spreadsheet; lists are joined by semicolons."""
     text = io.StringIO()
@@ -111,6 +118,8 @@ def comma_separated(rows: Sequence[Row]) -> str:
 def write_table(rows: Sequence[Row], out: Path) -> None:
     """Write ``table.md``, ``table.json``, ``table.csv``, and a picture where others published.
 
+    Where nobody did, a picture of an earlier table is removed.
+
     Args:
         rows: Of the table.
         out: A folder; made if it is not there.
@@ -118,6 +127,7 @@ def write_table(rows: Sequence[Row], out: Path) -> None:
     from ase_crystalformer.leaderboards.table_plot import draw
 
     put(out / "table.md", markdown(rows).encode())
-    put(out / "table.json", (json.dumps(plain(rows), indent=1, ensure_ascii=False) + "\n").encode())
+    put(out / "table.json", _json(rows).encode())
     put(out / "table.csv", comma_separated(rows).encode())
-    draw(rows, out / "table.png")
+    if not draw(rows, out / "table.png"):
+        (out / "table.png").unlink(missing_ok=True)

@@ -135,8 +135,14 @@ class Recipe:
         if len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets names one twice: {', '.join(self.targets)}")
         if self.targets:
-            for named in (self.weights, self.kinds, self.pooling):
-                _refuse_unknown("target of this recipe", named, self.targets)
+            for entries in (self.weights, self.kinds, self.pooling):
+                _refuse_unknown("target of this recipe", entries, self.targets)
+        named = [one.target for one in self.published if one.target is not None]
+        if named and not self.targets:
+            raise ValueError(
+                f"published.target = {named[0]!r}, but this recipe learns no property: leave it out"
+            )
+        _refuse_unknown("target of this recipe (published.target)", named, self.targets)
         return self
 
     @model_validator(mode="after")

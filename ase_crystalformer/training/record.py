@@ -210,7 +210,16 @@ def recipe_of(folder: Path) -> Recipe:
             f"{path} is damaged, so what the run in {folder} learns is not known: {error}. Put a "
             f"copy in its place, or remove {folder} and train anew."
         ) from error
-    return check_recipe(told)
+    return check_recipe(_without_idle(told))
+
+
+def _without_idle(told: dict[str, Any]) -> dict[str, Any]:
+    """Drop published numbers of what is not learned, which recipes could hold once."""
+    published, named = told.get("published"), (None, *(told.get("targets") or ()))
+    if not isinstance(published, list):
+        return told
+    kept = [one for one in published if not isinstance(one, dict) or one.get("target") in named]
+    return {**told, "published": kept}
 
 
 def keep_metrics(folder: Path) -> None:
