@@ -1,5 +1,6 @@
 """Several batches in one step, or several processes: the gradient is that of one large batch."""
 
+import csv
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,7 @@ from small_runs import (
 from torch.nn.parallel import DistributedDataParallel
 
 from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.build import build_model, build_objective
 from ase_crystalformer.training.callbacks import EndAtOnce
@@ -157,11 +159,24 @@ def test_two_processes_learn_as_one(recipe, tmp_path):
     assert len(one["slopes"]) == len(batches) // 2
     assert off(one["slopes"][0], gradient(recipe, *batches[:2])) < 1e-5
     assert off(gradient(recipe, *batches[:2], together=False), one["slopes"][0]) > 1e-2
+    assert_loss_of_all_labels(recipe, tmp_path / "run")
     told = fit(recipe, tmp_path / "alone", progress=False).card.errors
     assert (tmp_path / "run" / "model.json").is_file()
     assert {name: entry["n"] for name, entry in told.items()} == {
         name: entry["n"] for name, entry in model_errors(tmp_path / "run").items()
     }
+
+
+def assert_loss_of_all_labels(recipe, run):
+    """The validation loss is that of one batch of what both processes have judged."""
+    if not recipe.targets:
+        return  # its objective has weights of its own, which are gone
+    packed, model = PackedCrystals(recipe.data.packed), CrystalModel.load(run / "model")
+    objective = build_objective(recipe, model, packed, packed.where("train"))
+    whole = float(objective(model, *packed.batch(packed.where("val"))).detach())
+    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    [told] = [float(row["val/loss"]) for row in rows if row["val/loss"]]
+    assert told == pytest.approx(whole, rel=1e-4)
 
 
 class Tell(Callback):
@@ -208,8 +223,6 @@ def test_the_first_process_ends_those_it_has_started(monkeypatch):
 
 
 def model_errors(folder):
-    from ase_crystalformer.model import CrystalModel
-
     return CrystalModel.load(folder / "model").card.errors
 
 

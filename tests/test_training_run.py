@@ -1,5 +1,6 @@
 """A run: the loss falls, and what it leaves is what it says."""
 
+import csv
 import json
 import logging
 import math
@@ -52,6 +53,35 @@ def test_the_loss_falls(request, tmp_path, kind, make, factor):
     before = loss_on_training_data(recipe, build_model(recipe, packed, packed.where("train")))
     after = loss_on_training_data(recipe, fit(recipe, tmp_path, progress=False))
     assert after < factor * before
+
+
+def validation_loss(recipe, folder):
+    """What a run has told of it, in the end."""
+    fit(recipe, folder, progress=False)
+    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    return [float(row["val/loss"]) for row in rows if row["val/loss"]][-1]
+
+
+@pytest.mark.parametrize("denoise", [None, {"weight": 0.3}])
+@pytest.mark.parametrize(
+    ("kind", "make"), [("properties", property_recipe), ("potential", potential_recipe)]
+)
+def test_the_validation_loss_is_a_mean_however_batches_are_cut(
+    request, tmp_path, kind, make, denoise
+):
+    """Numbers of labels differ from crystal to crystal, and those of batches with them."""
+    told = []
+    for budget in (1, 300, 10**6):
+        optim = {"epochs": 1, "peak_lr": 1e-12, "budget": budget, "ema": None}
+        recipe = make(request.getfixturevalue(kind), optim=optim, denoise=denoise)
+        told.append(validation_loss(recipe, tmp_path / str(budget)))
+    assert told == pytest.approx([told[-1]] * 3, rel=1e-5)
+    if denoise is None and kind == "properties":
+        packed = PackedCrystals(recipe.data.packed)
+        model = CrystalModel.load(tmp_path / "1" / "model")
+        objective = build_objective(recipe, model, packed, packed.where("train"))
+        whole = objective(model, *packed.batch(packed.where("val")))
+        assert told[0] == pytest.approx(float(whole.detach()), rel=1e-5)
 
 
 def test_the_card_tells_elements_errors_and_history(properties, tmp_path):

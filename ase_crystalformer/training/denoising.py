@@ -37,9 +37,11 @@ from ase_crystalformer.training.objective import (
     Errors,
     Labels,
     PropertyObjective,
+    Term,
+    mean_of,
 )
 from ase_crystalformer.training.settings import Denoise
-from ase_crystalformer.training.steps import largest_forces, number_known
+from ase_crystalformer.training.steps import largest_forces
 
 #: Name of the label: displacements in Å, NaN in crystals that were not moved.
 NOISE = "noise"
@@ -150,12 +152,12 @@ class DenoisingObjective(nn.Module):
         self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors | None = None
     ) -> Float[Tensor, ""]:
         """Loss of a batch; adds the errors to ``errors``."""
-        loss = self.denoise.weight * self._loss(model, graph, labels, errors)
-        return loss if self.main is None else loss + self.main(model, graph, labels, errors)
+        return mean_of(self.terms(model, graph, labels, errors), labels)
 
-    def _loss(
-        self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors | None
-    ) -> Float[Tensor, ""]:
+    def terms(
+        self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors | None = None
+    ) -> list[Term]:
+        """Sums of the loss: of displacements, and of what else is learned."""
         noise = labels[NOISE].to(graph.vector)
         moved = rattled(graph, noise.nan_to_num())
         found = self.displacements(model.encoder(moved).invariant, moved)
@@ -163,7 +165,8 @@ class DenoisingObjective(nn.Module):
         error = found[known] - noise[known] / self.denoise.noise
         if errors is not None:
             errors.add(NOISE, self.denoise.noise * error)
-        return error.square().mean(1).sum() / number_known(labels, NOISE, len(error))
+        own = Term(NOISE, self.denoise.weight * error.square().mean(1).sum(), len(error))
+        return [own, *(self.main.terms(model, graph, labels, errors) if self.main else ())]
 
 
 def rattled(graph: CrystalGraph, noise: Float[Tensor, "atoms 3"]) -> CrystalGraph:

@@ -1,6 +1,7 @@
 """The Lightning module: one step, one optimiser, errors in physical units."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class Fitting(LightningModule):
         self.model = model
         self.objective = objective
         self.optim = optim
-        self.errors = Errors()
+        self.errors, self.losses = Errors(), Errors()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Compute the loss of one batch."""
@@ -69,15 +70,20 @@ class Fitting(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the errors of the last validation."""
-        self.errors = Errors()
+        self.errors, self.losses = Errors(), Errors()
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Collect the errors of one batch."""
-        loss = self.objective(self.model, *batch, self.errors)
-        self.log("val/loss", loss.detach(), batch_size=batch[0].crystals, sync_dist=True)
+        """Collect the errors of one batch, and the sums of its loss."""
+        for term in self.objective.terms(self.model, *batch, self.errors):
+            self.losses.put(term.name, float(term.total), int(term.number))
 
     def on_validation_epoch_end(self) -> None:
-        """Show the errors."""
+        """Show the loss, a mean over all labels however batches are cut, and the errors."""
+        sums = self._summed(
+            [*zip(self.losses.total.values(), self.losses.count.values(), strict=True)]
+        )
+        loss = sum(total / max(1, count) for total, count in sums)
+        self.log("val/loss", loss, sync_dist=True)
         for name, entry in self.measured().items():
             shown = f"val/{name} ({entry['unit']})"
             self.log(shown, entry["mae"], prog_bar=True, sync_dist=True)
@@ -87,18 +93,20 @@ class Fitting(LightningModule):
 
         Every process must call it: their errors are summed.
         """
-        units = self.objective.units(self.model)
-        rows = [
-            [self.errors.total.get(name, 0.0), self.errors.count.get(name, 0)] for name in units
-        ]
-        sums = torch.tensor(rows, dtype=torch.float64)
-        if self.trainer.world_size > 1:
-            sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
+        units, errors = self.objective.units(self.model), self.errors
+        sums = self._summed([(errors.total.get(n, 0.0), errors.count.get(n, 0)) for n in units])
         return {
             name: {"mae": total / count, "unit": unit, "n": int(count), "on": "val"}
-            for (name, unit), (total, count) in zip(units.items(), sums.tolist(), strict=True)
+            for (name, unit), (total, count) in zip(units.items(), sums, strict=True)
             if count
         }
+
+    def _summed(self, rows: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+        """Add up numbers of all processes, which must all call it."""
+        sums = torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
+        return [(first, second) for first, second in sums.tolist()]
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimiser of the recipe, its rate moved step by step."""

@@ -1,8 +1,8 @@
 """What training minimises, and the errors it reports in physical units."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,16 +21,48 @@ Labels = dict[str, Tensor]
 
 @dataclass(eq=False)
 class Errors:
-    """Sum of absolute errors and their number, by quantity."""
+    """Sum of absolute errors and their number, by quantity.
+
+    Attributes:
+        total: Of those that are finite.
+        count: How many these are.
+        lost: How many are not.
+    """
 
     total: dict[str, float] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, error: Tensor) -> None:
-        """Count the absolute errors that are not NaN."""
-        known = error.detach()[~error.detach().isnan()].abs()
-        self.total[name] = self.total.get(name, 0.0) + float(known.sum(dtype=torch.float64))
-        self.count[name] = self.count.get(name, 0) + known.numel()
+        """Count the errors of what has a label."""
+        finite = error.detach()[error.detach().isfinite()].abs()
+        self.put(name, float(finite.sum(dtype=torch.float64)), finite.numel())
+        self.lost[name] = self.lost.get(name, 0) + error.numel() - finite.numel()
+
+    def put(self, name: str, total: float, count: int) -> None:
+        """Add to a sum."""
+        self.total[name] = self.total.get(name, 0.0) + total
+        self.count[name] = self.count.get(name, 0) + count
+
+
+class Term(NamedTuple):
+    """What a loss holds of one quantity: weighted errors, to be divided by the number of labels.
+
+    Attributes:
+        name: Of the label.
+        total: Sum over what has a label.
+        number: How many labels that are.
+    """
+
+    name: str
+    total: Float[Tensor, ""]
+    number: int | Tensor
+
+
+def mean_of(terms: Iterable[Term], labels: Labels) -> Float[Tensor, ""]:
+    """Divide every term by the labels there are, in the batch or in its step, and add them up."""
+    means = [term.total / number_known(labels, term.name, term.number) for term in terms]
+    return sum(means[1:], start=means[0])
 
 
 def error_name(target: Target) -> tuple[str, str]:
@@ -61,16 +93,24 @@ class PropertyObjective(nn.Module):
         self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors | None = None
     ) -> Float[Tensor, ""]:
         """Loss of a batch; adds the errors to ``errors``."""
+        return mean_of(self.terms(model, graph, labels, errors), labels)
+
+    def terms(
+        self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors | None = None
+    ) -> list[Term]:
+        """Sums of the loss, one for each target; adds the errors to ``errors``."""
         raw = model(graph)
-        loss = graph.vector.new_zeros(())
+        terms = []
         for target in model.targets:
             label = labels[target.name].to(graph.vector)
-            known = number_known(labels, target.name, (~label.isnan()).sum())
-            term = target.loss(raw[target.name], label, squared=self.squared).sum() / known
-            loss = loss + self.weights.get(target.name, 1.0) * term
+            known = ~label.isnan()
+            loss = target.loss(raw[target.name], label, squared=self.squared).sum()
+            weight = self.weights.get(target.name, 1.0)
+            terms.append(Term(target.name, weight * loss, known.sum()))
             if errors is not None:
-                errors.add(error_name(target)[0], target.error(raw[target.name], label))
-        return loss
+                error = target.error(raw[target.name], label)
+                errors.add(error_name(target)[0], error[known])
+        return terms
 
 
 class EnergyObjective(nn.Module):
@@ -108,6 +148,12 @@ class EnergyObjective(nn.Module):
         self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors | None = None
     ) -> Float[Tensor, ""]:
         """Loss of a batch; adds the errors to ``errors``."""
+        return mean_of(self.terms(model, graph, labels, errors), labels)
+
+    def terms(
+        self, model: CrystalModel, graph: CrystalGraph, labels: Labels, errors: Errors | None = None
+    ) -> list[Term]:
+        """Sums of the loss: of energies, forces and stresses; adds the errors to ``errors``."""
         assert isinstance(model.head, EnergyHead)
         leaf = with_leaves(graph, model.encoder)
         with torch.enable_grad():
@@ -115,7 +161,7 @@ class EnergyObjective(nn.Module):
             forces, stress = forces_and_stress(energies.sum(), leaf, create_graph=model.training)
         energy, aim = self._per_atom(model.head, leaf, energies, labels)
         weights = self.weights
-        terms = {
+        compared = {
             "energy": (energy, aim, weights.energy, None),
             "forces": (forces, labels["forces"], weights.force, weights.force_knee),
             "stress": (
@@ -125,16 +171,15 @@ class EnergyObjective(nn.Module):
                 weights.stress_knee,
             ),
         }
-        loss = energies.new_zeros(())
-        for name, (predicted, label, weight, knee) in terms.items():
+        terms = []
+        for name, (predicted, label, weight, knee) in compared.items():
             known = label.isfinite().all(1)
             aimed = label[known].to(predicted)
             error = predicted[known] - aimed
             if errors is not None:
                 errors.add(name, error)
-            number = number_known(labels, name, len(error))
-            loss = loss + weight * _lengths(error, aimed, knee).sum() / number
-        return loss
+            terms.append(Term(name, weight * _lengths(error, aimed, knee).sum(), len(error)))
+        return terms
 
     def _per_atom(
         self,
