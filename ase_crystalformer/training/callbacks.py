@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import Tensor
 
+from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.denoising import DenoisingObjective
 from ase_crystalformer.training.force_only import fit_energies
@@ -77,7 +78,8 @@ class Checkpoints(ModelCheckpoint):
     Between the last step of an epoch and the start of the next one the state is neither inside an
     epoch nor between two, and the model may hold averaged weights: the start writes it. Nor between
     the batches of one step, whose gradients it does not hold; nor when one process of several
-    breaks, as the others would not come along.
+    breaks, as the others would not come along. Nor where losses are not finite: the last checkpoint
+    with sound weights stays.
     """
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,15 +88,15 @@ class Checkpoints(ModelCheckpoint):
             _forget_batches(trainer)
             super().on_train_batch_end(trainer, pl_module, None, None, 0)
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Write the state, if it is time."""
-        if _between_steps(trainer):
-            super().on_train_batch_end(trainer, *args)
+        if _between_steps(trainer) and _is_sound(module):
+            super().on_train_batch_end(trainer, module, *args)
 
-    def on_exception(self, trainer: Trainer, *args: Any) -> None:
+    def on_exception(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         """Write the state of a run that breaks inside an epoch."""
-        if _between_steps(trainer) and trainer.world_size == 1:
-            super().on_exception(trainer, *args)
+        if _between_steps(trainer) and trainer.world_size == 1 and _is_sound(module):
+            super().on_exception(trainer, module, *args)
 
 
 class EndAtOnce(Callback):
@@ -140,10 +142,16 @@ def _between_steps(trainer: Trainer) -> bool:
     return not trainer.is_last_batch and done % trainer.accumulate_grad_batches == 0
 
 
+def _is_sound(module: LightningModule) -> bool:
+    """Say whether the last loss was finite."""
+    return not (isinstance(module, Fitting) and bool(module.streak))
+
+
 class SaveModel(Callback):
     """Write the model after every validation, with its errors and its history on the card.
 
     It stands before ``Averaging``: the weights it finds are the averaged ones that were judged.
+    Where they have diverged it ends the run, and the model of the last sound epoch stays.
 
     Args:
         folder: Of the run.
@@ -167,10 +175,33 @@ class SaveModel(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save from the first process, while the model holds the averaged weights."""
         assert isinstance(pl_module, Fitting)
+        self._refuse_diverged(pl_module)
         measured = pl_module.measured()
         self.saved = True  # by the first process, which is what counts
         if trainer.is_global_zero and not trainer.sanity_checking:
             self.save(pl_module, measured, trainer.current_epoch + 1)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the weights where there is no validation."""
+        assert isinstance(pl_module, Fitting)
+        assert isinstance(trainer.datamodule, PackedData)
+        if len(trainer.datamodule.val) == 0:
+            self._refuse_diverged(pl_module)
+
+    def _refuse_diverged(self, module: Fitting) -> None:
+        """End a run whose weights are of no use any more.
+
+        Raises:
+            BadRecipe: They are not.
+        """
+        if what := module.divergence():
+            there = (self.folder / "model.json").is_file()
+            left = "stays that of an epoch before" if there else "was never written"
+            raise BadRecipe(
+                f"The training has diverged in epoch {module.current_epoch + 1}: {what}. Its model "
+                f"in {self.folder} {left}. Lower optim.peak_lr (crystalformer train --find-rate "
+                "looks for a rate) or optim.clip, and train anew."
+            )
 
     def save(self, module: Fitting, errors: dict[str, Any], epochs: int) -> None:
         """Write the model as it is now."""

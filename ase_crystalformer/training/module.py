@@ -26,7 +26,12 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Fitting(LightningModule):
-    """A model, what it minimises, and how its weights move."""
+    """A model, what it minimises, and how its weights move.
+
+    Attributes:
+        batches: How many of this epoch have been trained on.
+        streak: How many of the last of them had a loss that is not finite.
+    """
 
     def __init__(self, model: CrystalModel, objective: Objective, optim: Optim) -> None:
         super().__init__()
@@ -34,10 +39,18 @@ class Fitting(LightningModule):
         self.objective = objective
         self.optim = optim
         self.errors, self.losses = Errors(), Errors()
+        self.batches = 0
+        self.streak: Tensor | int = 0
+
+    def on_train_epoch_start(self) -> None:
+        """Count anew."""
+        self.batches, self.streak = 0, 0
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Compute the loss of one batch."""
         loss = self.objective(self.model, *batch)
+        self.batches += 1
+        self.streak = (self.streak + 1) * ~loss.detach().isfinite()
         self.log("loss", loss.detach(), prog_bar=True, batch_size=batch[0].crystals)
         return loss
 
@@ -87,6 +100,8 @@ class Fitting(LightningModule):
         for name, entry in self.measured().items():
             shown = f"val/{name} ({entry['unit']})"
             self.log(shown, entry["mae"], prog_bar=True, sync_dist=True)
+        if lost := sum(self.errors.lost.values()):
+            LOGGER.warning("%d validation predictions are not finite, and in no error.", lost)
 
     def measured(self) -> dict[str, dict[str, Any]]:
         """Mean absolute errors of the last validation, as on a model's card.
@@ -100,6 +115,26 @@ class Fitting(LightningModule):
             for (name, unit), (total, count) in zip(units.items(), sums, strict=True)
             if count
         }
+
+    def divergence(self) -> str:
+        """Say what of the last epoch is not finite, if it is the most part; every process must.
+
+        Where nothing judges, the losses of the training tell.
+        """
+        data, errors = self.trainer.datamodule, self.errors
+        assert isinstance(data, PackedData)
+        found: dict[str, tuple[Tensor | int, int]] = {
+            f"validation predictions of {name}": (errors.lost[name], errors.lost[name] + count)
+            for name, count in errors.count.items()
+        }
+        if len(data.val) == 0:
+            found = {"training losses, the last ones of the epoch,": (self.streak, self.batches)}
+        sums = self._summed([(float(lost), number) for lost, number in found.values()])
+        for what, (lost, number) in zip(found, sums, strict=True):
+            if 2 * lost > number:
+                return f"{lost:.0f} of {number:.0f} {what} are not finite"
+        sound = all(bool(weight.isfinite().all()) for weight in self.parameters())
+        return "" if sound else "its weights are not finite"
 
     def _summed(self, rows: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
         """Add up numbers of all processes, which must all call it."""
