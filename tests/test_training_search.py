@@ -1,6 +1,7 @@
 """Learning rates are found where the loss falls; sweeps go on, cut off and name the best."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -66,6 +67,10 @@ def test_a_rate_is_found_on_the_command_line(recipe, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "--set optim.peak_lr=" in result.output
     assert (tmp_path / "small-rate.png").read_bytes().startswith(b"\x89PNG")
+    inside = ["--set", 'name="sub/x"']
+    result = CliRunner().invoke(app, ["train", str(recipe), "--find-rate", *inside])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "sub" / "x-rate.png").is_file()
     assert not (tmp_path / "runs").exists()
 
 
@@ -116,11 +121,17 @@ def test_a_sweep_finds_the_best_cuts_off_and_goes_on(recipe, tmp_path, fits):
     assert told["run"] == more.run.name
 
 
-def test_a_trial_that_cannot_be_is_left_out(recipe, tmp_path, fits):
+def test_a_trial_that_cannot_be_is_left_out(recipe, tmp_path, fits, caplog, capfd):
     space = tmp_path / "space.toml"
     space.write_text(SPACE.replace("[16, 32]", "[16, 7]"))
     found = sweep(recipe, space, tmp_path / "study", trials=6)
     assert found.failed > 0
+    told = [one.getMessage() for one in caplog.records if "failed" in one.getMessage()]
+    assert len(told) == found.failed
+    assert re.fullmatch(
+        r"Trial \d \(optim.peak_lr=\S+, model.width=7\) failed: width 7 does not .*", told[0]
+    )
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
     assert found.finished + found.failed == 6
     assert "model.width=16" in found.overrides
 

@@ -132,6 +132,12 @@ def _tell(found: "Distilled", out: Path) -> None:
     ]
     if rows:
         typer.echo(aligned([head, *rows]))
+    else:
+        typer.echo(
+            "No structure was held out, so how far the student is from the teacher is not known: "
+            "each has an element that no other has. Give more structures of these elements.",
+            err=True,
+        )
     if found.speed:
         low, high = found.speed.spread
         typer.echo(

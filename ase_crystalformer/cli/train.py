@@ -106,7 +106,8 @@ def _find_rate(recipe: Path, overrides: list[str], row: str | None) -> None:
     from ase_crystalformer.training.rate_finder import find_rate, plot_rate
 
     read = read_recipe(recipe, overrides, row=row)
-    found = find_rate(read)
     picture = Path(f"{read.name}-rate.png")
+    picture.parent.mkdir(parents=True, exist_ok=True)  # before the work, as it may not be allowed
+    found = find_rate(read)
     plot_rate(found, picture)
     typer.echo(f"the loss falls fastest at --set optim.peak_lr={found.suggestion:.1e} ({picture})")

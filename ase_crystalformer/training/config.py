@@ -195,11 +195,7 @@ def read_recipe(
         BadModelFile: That model is damaged.
     """
     path = Path(path)
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadRecipe(f"{path} cannot be read as a TOML recipe: {error}") from error
-    told = choose_row(told, row, path)
+    told = choose_row(read_toml(path), row, path)
     names = names_of(told)
     bare = not told.keys() & {"encoder", "model"}
     for override in overrides:
@@ -208,6 +204,18 @@ def read_recipe(
         take_network(told)
     name_run(told, path.stem, row, names, fold)
     return check_recipe(told)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read the file of a recipe as it is written.
+
+    Raises:
+        BadRecipe: It cannot be read.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadRecipe(f"{path} cannot be read as a TOML recipe: {error}") from error
 
 
 def check_recipe(told: dict[str, Any]) -> Recipe:

@@ -16,7 +16,13 @@ from ase_crystalformer.data.perturbations import Perturbation, perturbed
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.comparison import HELD_OUT, judge
-from ase_crystalformer.training.config import check_recipe, read_recipe, recipe_dict
+from ase_crystalformer.training.config import (
+    Recipe,
+    check_recipe,
+    read_recipe,
+    read_toml,
+    recipe_dict,
+)
 from ase_crystalformer.training.defaults import (
     fresh_recipe,
     overridden,
@@ -26,7 +32,7 @@ from ase_crystalformer.training.defaults import (
 from ase_crystalformer.training.evaluate import Score, of_known_elements
 from ase_crystalformer.training.labelling import label_frames
 from ase_crystalformer.training.prepare import prepare
-from ase_crystalformer.training.record import noted, recipe_of, write_json
+from ase_crystalformer.training.record import differing, noted, recipe_of, write_json
 from ase_crystalformer.training.run import fit
 from ase_crystalformer.training.speed import Speed, time_both
 
@@ -101,15 +107,15 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
     settings = {
         "teacher": name,
         "start": None if start is None else str(start),
-        "recipe": None if recipe is None else str(recipe),
+        "recipe": None if recipe is None else _content(recipe),
         "amounts": asdict(amounts),
         "overrides": list(overrides),
         "structures": _summary(named),
     }
     check_replaceable(folder / "packed")
     begun = (folder / "checkpoints" / "last.ckpt").is_file()
-    told = None if begun else _recipe(folder, settings)  # what is wrong is said before any work
-    _open(folder, settings)
+    told = None if begun else _recipe(folder, settings, recipe)  # wrong ones end before any work
+    _open(folder, settings, recipe, begun=begun)
     with noted(folder):
         failed = label_frames(
             _frames(named, amounts),
@@ -118,8 +124,9 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
             total=len(named) * (amounts.frames + 1),
             progress=progress,
         )
-        student = _trained(folder, told, progress)
-    return _judged(folder, settings, student, teacher, failed)
+        whole = recipe_of(folder) if told is None else _packed(folder, told)
+    student = fit(whole, folder, resume=begun, progress=progress)
+    return _judged(folder, name, str(recipe or start or "random weights"), student, teacher, failed)
 
 
 def _numbered(structures: "Sequence[Atoms]") -> "dict[str, Atoms]":
@@ -165,44 +172,60 @@ def held_out_names(structures: "Mapping[str, Atoms]", seed: int) -> set[str]:
     return chosen
 
 
-def _open(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder, or make sure that what it holds was made with the same settings."""
+def _content(recipe: str | Path) -> dict[str, Any]:
+    """Read what a recipe file says of the student: all but its name and its data."""
+    told = read_toml(recipe)
+    return {key: told[key] for key in told if key not in ("name", "data", "published")}
+
+
+def _open(
+    folder: Path, settings: dict[str, Any], recipe: str | Path | None, *, begun: bool
+) -> None:
+    """Make the folder, or make sure that what it holds was made with the same settings.
+
+    The recipe may change until the student begins to learn: frames do not depend on it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS
-    plain = json.loads(json.dumps(settings))
+    plain = json.loads(json.dumps(settings, default=str))
     if not path.is_file():
         write_json(path, plain)
         return
     before = json.loads(path.read_text(encoding="utf-8"))
-    changed = [f"{key} {before[key]}" for key in plain if before.get(key, plain[key]) != plain[key]]
+    if begun and isinstance(before.get("recipe"), str):  # folders of before keep the path alone
+        plain["recipe"] = None if recipe is None else str(recipe)
+    other = [key for key in plain if before.get(key, plain[key]) != plain[key]]
+    changed = [f"{key} {before[key]}" for key in other if key != "recipe"]
+    if begun:
+        recipes = ({"recipe": one.get("recipe")} for one in (before, plain))
+        changed += [f"another {key}" for key in differing(*recipes)]
     if changed:
         raise BadRecipe(
             f"{folder} holds a run with {'; '.join(changed)}. Ask for the same to go on with it, "
             "or choose another folder."
         )
+    if not begun:
+        write_json(path, plain)
 
 
-def _trained(folder: Path, told: dict[str, Any] | None, progress: bool) -> CrystalModel:
-    """Train the student after a recipe, or go on with it."""
-    if told is None:
-        return fit(recipe_of(folder), folder, resume=True, progress=progress)
+def _packed(folder: Path, told: dict[str, Any]) -> Recipe:
+    """Pack the frames of the teacher, and complete the recipe by their number and size."""
     if not (folder / FRAMES).is_file() or (folder / FRAMES).stat().st_size == 0:
         raise MissingData(f"The teacher labelled no frame; {folder}/left_out.txt tells why.")
     remove_packed(folder / "packed")  # of fewer frames
-    packed = prepare(check_recipe(told))
-    return fit(with_defaults(told, packed), folder, progress=progress)
+    return with_defaults(told, prepare(check_recipe(told)))
 
 
-def _recipe(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _recipe(folder: Path, settings: dict[str, Any], recipe: str | Path | None) -> dict[str, Any]:
     """Make the recipe of the student; epochs and batches follow from the frames."""
-    told = _begun_recipe(folder, settings["start"], settings["recipe"])
+    told = _begun_recipe(folder, settings["start"], recipe)
     told["data"]["source"] = (str(folder / FRAMES),)
     told["energy"]["scale"] = settings["teacher"]
     overridden(told, settings["overrides"], own=("packed", "source"))
     return told
 
 
-def _begun_recipe(folder: Path, start: str | None, recipe: str | None) -> dict[str, Any]:
+def _begun_recipe(folder: Path, start: str | None, recipe: str | Path | None) -> dict[str, Any]:
     """Begin with what a model or another recipe says."""
     if recipe is None:
         return fresh_recipe(folder) if start is None else started_recipe(folder, start)
@@ -215,14 +238,13 @@ def _begun_recipe(folder: Path, start: str | None, recipe: str | None) -> dict[s
 
 def _judged(
     folder: Path,
-    settings: dict[str, Any],
+    name: str,
+    start: str,
     student: CrystalModel,
     teacher: Any,
     failed: dict[str, str],
 ) -> Distilled:
     """Compare student and teacher on crystals held out, and write the card."""
-    name, start = settings["teacher"], settings["start"] or "random weights"
-    start = settings["recipe"] or start
     packed = PackedCrystals(folder / "packed")
     which = of_known_elements(student, packed, packed.where("val"))
     errors = judge(student, packed, which, HELD_OUT, folder / "parity.png")

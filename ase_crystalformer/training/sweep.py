@@ -14,10 +14,9 @@ structured Parzen estimators) and its median rule for cutting off.
 """
 
 import json
-import tomllib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,23 +31,18 @@ from ase_crystalformer.training.processes import is_alone
 from ase_crystalformer.training.record import differing, write_json
 from ase_crystalformer.training.run import fit
 from ase_crystalformer.training.settings import Machine
+from ase_crystalformer.training.sweep_space import is_within, read_space, values_of
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
+LOGGER = logging.getLogger(__name__)
+
 #: Trials before any is cut off, and epochs that every trial has.
 UNCUT_TRIALS, UNCUT_EPOCHS = 5, 2
 
-RANGE = {"low", "high", "log"}
-
 #: Optuna's states of trials that came to an end.
 ENDED = ("COMPLETE", "PRUNED")
-
-#: Entries, or tables of them, that change the validation loss or the crystals it is taken over.
-JUDGED_BY = (
-    *("denoise", "energy", "kinds", "loss", "targets", "weights", "data.directory", "data.fold"),
-    *("data.hold_out", "data.largest", "data.largest_crystal", "data.packed", "data.source"),
-)
 
 #: What ends a trial, and not the sweep.
 FAILURES = (CrystalformerError, torch.OutOfMemoryError)
@@ -115,12 +109,12 @@ def sweep(
     def read(chosen: dict[str, Any]) -> Recipe:
         return read_recipe(recipe, [*overrides, *_overrides(chosen)])
 
-    first = {key: _values(told)[0] for key, told in choices.items()}
+    first = {key: values_of(told)[0] for key, told in choices.items()}
     base = read(first)
     _refuse_other_graphs(read, first, choices)
     folder.mkdir(parents=True, exist_ok=True)
     level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are told below
     try:
         study = optuna.create_study(
             storage=str(URL.create("sqlite", database=str(folder / "study.db"))),
@@ -133,7 +127,13 @@ def sweep(
 
         def run(trial: "Trial") -> float:
             chosen = {key: _choose(trial, key, told) for key, told in choices.items()}
-            return _run(read(chosen), trial, folder, progress)
+            try:
+                return _run(read(chosen), trial, folder, progress)
+            except FAILURES as error:
+                LOGGER.warning(
+                    "Trial %d (%s) failed: %s", trial.number, ", ".join(_overrides(chosen)), error
+                )
+                raise
 
         left = max(0, trials - _count(study, *ENDED))
         study.optimize(run, n_trials=left, catch=FAILURES)
@@ -142,49 +142,13 @@ def sweep(
         optuna.logging.set_verbosity(level)
 
 
-def read_space(path: str | Path) -> dict[str, Any]:
-    """Read what may be chosen: by entry of a recipe a list of values, or a range.
-
-    Raises:
-        BadRecipe: naming the entry that is neither, or that changes what runs are judged by.
-    """
-    try:
-        told = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadRecipe(f"{path} cannot be read as a TOML space: {error}") from error
-    for key, choice in told.items():
-        values = isinstance(choice, list) and choice
-        if not (values or _is_range(choice)):
-            raise BadRecipe(
-                f"{path}: {key} = {choice!r} is no choice. Give values, [64, 128], or a range, "
-                "{ low = 1e-4, high = 1e-2, log = true }, low not above high and above zero with "
-                "log; names of entries stand in quotes."
-            )
-    if judging := [key for key in told if _is_within(key, JUDGED_BY)]:
-        raise BadRecipe(
-            f"{path}: {', '.join(judging)} cannot be searched for, since runs are judged by their "
-            "validation loss, which is another one, or of other crystals, for every value. Set it "
-            "in the recipe, or by --set."
-        )
-    return told
-
-
-def _is_within(key: str, names: Sequence[str]) -> bool:
-    return any(f"{key.strip()}.".startswith(f"{name}.") for name in names)
-
-
-def _values(told: Any) -> list[Any]:
-    """List what may be chosen; of a range, its ends."""
-    return told if isinstance(told, list) else [told["low"], told["high"]]
-
-
 def _refuse_other_graphs(
     read: Callable[[dict[str, Any]], Recipe], first: dict[str, Any], choices: dict[str, Any]
 ) -> None:
     """Refuse entries whose values need sets packed by different rules."""
     networks = ("encoder", "model", "start", "start_encoder")
-    for key in (key for key in choices if _is_within(key, networks)):
-        found = (_rule(read, first | {key: value}) for value in _values(choices[key]))
+    for key in (key for key in choices if is_within(key, networks)):
+        found = (_rule(read, first | {key: value}) for value in values_of(choices[key]))
         rules = sorted({str(rule) for rule in found if rule is not None})
         if len(rules) > 1:
             raise BadRecipe(
@@ -218,15 +182,6 @@ def _settle(study: "Study", recipe: Recipe, choices: dict[str, Any], folder: Pat
             f"The study in {folder} began with another {', '.join(changed)}. Go on with the same "
             "recipe and space, or begin another study: --out FOLDER."
         )
-
-
-def _is_range(choice: Any) -> bool:
-    if not (isinstance(choice, dict) and {"low", "high"} <= set(choice) <= RANGE):
-        return False
-    low, high, log = choice["low"], choice["high"], choice.get("log", False)
-    if not all(type(end) in (int, float) and isfinite(end) for end in (low, high)):
-        return False
-    return isinstance(log, bool) and low <= high and (low > 0 or not log)
 
 
 class CutOff(Callback):
