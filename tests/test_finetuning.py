@@ -217,7 +217,7 @@ def test_frames_on_the_scale_of_the_model_leave_its_references_alone(tmp_path, s
     assert model.energy_scale == "mp"
     assert packed.meta["names"]["group"] == ["mp"]
     assert torch.equal(model.head.reference, CrystalModel.load(start).head.reference)
-    assert model.card.summary == ""
+    assert model.card.summary == "Fine-tuned from start."
 
 
 def test_frames_without_energies_leave_the_scale_alone(tmp_path, start):

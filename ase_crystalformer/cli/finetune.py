@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ase_crystalformer.cli.jobs import ModelName, errors_told
+from ase_crystalformer.cli.jobs import errors_told
 from ase_crystalformer.cli.text import aligned
 from ase_crystalformer.errors import MissingExtra
 
@@ -33,49 +33,71 @@ Run = Annotated[
     Path, typer.Option("-o", "--out", metavar="DIR", help="The run folder.", show_default=False)
 ]
 Frames = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="FRAMES",
-        help="Extended XYZ, ASE database or trajectory, vasprun.xml; a folder, a quoted glob.",
+        help="Extended XYZ, ASE database or trajectory, vasprun.xml; a folder, a quoted glob. Not "
+        "needed to resume.",
         show_default=False,
     ),
 ]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="A name or the path of a model.",
+        show_default="default",
+    ),
+]
 Scale = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME",
+        show_default="own",
         help="The energy scale of the frames. Element energies are fitted to it, unless it is "
         "that of the model: mp, Materials Project's uncorrected PBE and PBE+U.",
     ),
 ]
 Replay = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=0,
         metavar="NUMBER",
+        show_default="4",
         help="Frames of the first training, per frame and epoch; 0 for none.",
     ),
 ]
 HoldOut = Annotated[
-    float,
+    float | None,
     typer.Option(
-        min=0, max=0.9, metavar="SHARE", help="To measure on, where files have no splits."
+        min=0,
+        max=0.9,
+        metavar="SHARE",
+        show_default="0.1",
+        help="To measure on, where files have no splits.",
     ),
 ]
 
 
 @errors_told()
 def finetune(
-    frames: Frames,
+    frames: Frames = None,
     *,
     out: Run,
-    model: ModelName = "default",
-    scale: Scale = "own",
-    replay: Replay = 4.0,
-    hold_out: HoldOut = 0.1,
+    model: Start = None,
+    scale: Scale = None,
+    replay: Replay = None,
+    hold_out: HoldOut = None,
     overrides: Overrides = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in DIR, as it was begun.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in DIR, as it was begun, or for more epochs (--set "
+            "optim.epochs=NUMBER).",
+        ),
     ] = False,
 ) -> None:
     """Train a potential further on DFT frames of your own.

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ase_crystalformer.card import Card
-from ase_crystalformer.data.packed import PackedCrystals
+from ase_crystalformer.data.packed import REPLAY, PackedCrystals
 from ase_crystalformer.encoders.crystalformer import Crystalformer
 from ase_crystalformer.errors import BadRecipe, NoForces
 from ase_crystalformer.heads import EnergyHead
@@ -18,7 +18,7 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model
 from ase_crystalformer.training.config import Recipe, mixer_of
 from ase_crystalformer.training.denoising import DenoisingObjective
-from ase_crystalformer.training.energy_scale import keep_former_scale, move_to_scale
+from ase_crystalformer.training.energy_scale import keep_former_scale, lasting, move_to_scale
 from ase_crystalformer.training.fitting import (
     check_labels,
     elements_seen,
@@ -134,6 +134,7 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
             f"start {recipe.start!r} is a {model.encoder_name}, but encoder is {recipe.encoder!r}. "
             f"Write encoder = {model.encoder_name!r}."
         )
+    former = model.card
     _check_targets(model, recipe, packed, train)
     _grow(model, recipe)
     model = _with_mixer(model, recipe)
@@ -141,8 +142,14 @@ def _started(recipe: Recipe, packed: PackedCrystals, train: NDArray[np.int64]) -
     scale = recipe.energy.scale if recipe.energy else None
     if scale not in (None, model.energy_scale):
         move_to_scale(model, str(scale), packed, _of_scale(str(scale), packed, train))
-    elements = sorted({*model.card.elements, *elements_seen(packed, train)})
-    model.card = replace(model.card, name=recipe.name, elements=tuple(elements), uncertainty={})
+    told = lasting(former.summary) if model.card is former else model.card.summary
+    model.card = replace(
+        model.card,
+        name=recipe.name,
+        summary=f"Fine-tuned from {former.name}. {told}".strip(),
+        elements=tuple(sorted({*former.elements, *elements_seen(packed, train)})),
+        uncertainty={},
+    )
     model.uncertainty = None  # It was calibrated for features that change now.
     return model.train()
 
@@ -231,15 +238,30 @@ def build_objective(
         return DenoisingObjective(recipe.denoise, model.encoder.width, main)
 
 
-def _tell_idle(energy: EnergyLoss, packed: PackedCrystals) -> None:
-    """Warn of weights of labels that no crystal has."""
-    for name, weight in (("forces", energy.force), ("stress", energy.stress)):
-        if weight and not has_labels(packed, name):
+def _tell_idle(
+    recipe: Recipe, model: CrystalModel, packed: PackedCrystals, train: NDArray[np.int64]
+) -> None:
+    """Warn of labels that no training crystal has but those replayed, and of what follows."""
+    energy = recipe.energy
+    assert energy is not None
+    names = packed.meta["names"]["source"]
+    replayed = [number for number, name in enumerate(names) if name == REPLAY]
+    own = train[~np.isin(np.asarray(packed.arrays["source"])[train], replayed)]
+    told = ": its weight in [energy] does nothing"
+    if recipe.data.replay:
+        told = " but of replayed frames, so nothing is learned of it from yours"
+    weights = {"energy": energy.energy, "forces": energy.force, "stress": energy.stress}
+    for name, weight in weights.items():
+        if weight and not has_labels(packed, name, own):
             LOGGER.warning(
-                "%s holds no %s: its weight in [energy] does nothing. Is the column of your file "
-                "called %r?",
-                *(packed.folder, name, name),
+                "%s holds no %s%s. Is the column of your file called %r?",
+                *(packed.folder, name, told, name),
             )
+    if energy.scale not in (None, model.energy_scale):
+        LOGGER.warning(
+            "No energy of scale %r is there to fit to: the potential stays on the scale %r.",
+            *(energy.scale, model.energy_scale),
+        )
 
 
 def _main_objective(
@@ -252,7 +274,7 @@ def _main_objective(
     weights = replace(recipe.energy, scale=model.energy_scale)
     objective = EnergyObjective(weights, groups, model.head.reference.shape[0] - 1)
     fit_shifts(objective, model.head, packed, train)
-    _tell_idle(recipe.energy, packed)
+    _tell_idle(recipe, model, packed, train)
     if recipe.start is not None:
         former = CrystalModel.load(find_model(recipe.start))
         keep_former_scale(objective, groups, former, model)

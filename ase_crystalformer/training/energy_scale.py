@@ -10,8 +10,11 @@ from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.heads import EnergyHead
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.fitting import compositions, element_energies
-from ase_crystalformer.training.force_only import interaction_energies
+from ase_crystalformer.training.force_only import FITTED, MEANINGLESS, interaction_energies
 from ase_crystalformer.training.objective import EnergyObjective
+
+#: How a summary begins to tell which energies stand on which scale.
+MOVED = "Energies of crystals of"
 
 
 def move_to_scale(
@@ -21,7 +24,7 @@ def move_to_scale(
 
     By least squares on what the network leaves of the energies per atom; of all corrections that
     fit equally well the smallest. Elements that are not in the crystals keep their reference.
-    Without any energy the model keeps its scale. Forces and stress stay as they are.
+    Without any energy the model keeps its scale, and its card. Forces and stress stay as they are.
 
     Args:
         model: Changed in place; its card tells of the move.
@@ -55,7 +58,7 @@ def moved_summary(scale: str, elements: list[int], former: str, rank: int) -> st
 
     names = ", ".join(chemical_symbols[number] for number in elements)
     text = (
-        f"Energies of crystals of {names} stand on the scale {scale!r} of the data it was "
+        f"{MOVED} {names} stand on the scale {scale!r} of the data it was "
         f"fine-tuned on; those of other elements on {former!r}. Never compare energies across."
     )
     if rank < len(elements):
@@ -64,6 +67,13 @@ def moved_summary(scale: str, elements: list[int], former: str, rank: int) -> st
             "compare energies at compositions like theirs only."
         )
     return text
+
+
+def lasting(summary: str) -> str:
+    """Keep of a summary what still holds of the energies of a model that is trained further."""
+    places = [summary.find(begin) for begin in (MOVED, FITTED, MEANINGLESS)]
+    first = min((place for place in places if place >= 0), default=len(summary))
+    return summary[first:]
 
 
 def keep_former_scale(

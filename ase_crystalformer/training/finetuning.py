@@ -1,9 +1,9 @@
 """From a user's own DFT to a potential that starts from a trained one: read, fit, compare."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.pretrained import find_model
 from ase_crystalformer.training.build import build_model
 from ase_crystalformer.training.comparison import HELD_OUT, Change, compare, compare_forgotten
-from ase_crystalformer.training.config import Recipe, check_recipe, recipe_dict
+from ase_crystalformer.training.config import Recipe, recipe_dict
 from ase_crystalformer.training.defaults import (
     overridden,
     own_frames,
@@ -24,11 +24,14 @@ from ase_crystalformer.training.defaults import (
     with_defaults,
 )
 from ase_crystalformer.training.prepare import prepare
-from ase_crystalformer.training.record import noted, write_json
+from ase_crystalformer.training.record import noted, recipe_of, write_json
 from ase_crystalformer.training.run import fit
 
 #: What the run folder holds besides what that of any run holds.
 RESULT = "finetuning.json"
+
+#: What a run begins with where nothing is told.
+DEFAULTS: dict[str, Any] = {"model": "default", "scale": SOURCE, "replay": 4.0, "hold_out": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +52,13 @@ class Finetuned:
 
 
 def finetune(  # noqa: PLR0913  what a user may decide
-    frames: str | Path | Sequence[str | Path],
+    frames: str | Path | Sequence[str | Path] | None,
     out: str | Path,
     *,
-    model: str | Path = "default",
-    scale: str = SOURCE,
-    replay: float = 4.0,
-    hold_out: float = 0.1,
+    model: str | Path | None = None,
+    scale: str | None = None,
+    replay: float | None = None,
+    hold_out: float | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
     progress: bool = True,
@@ -67,44 +70,101 @@ def finetune(  # noqa: PLR0913  what a user may decide
     ``out/parity.png`` shows the held-out frames.
 
     Args:
-        frames: Files, folders or globs, as of ``data.frames.read_frames``.
+        frames: Files, folders or globs, as of ``data.frames.read_frames``. To resume, None will do.
         out: The run folder; the potential is ``out/model``.
-        model: What to start from: a name or a path.
-        scale: The energy scale the frames stand on. Unless it is that of the model (Materials
-            Project's is ``mp``), the energies of elements are fitted anew, and the potential gives
-            energies on the scale of the frames.
-        replay: Frames of the bundled potential's training, per frame and epoch; 0 for none.
-        hold_out: Share of the frames not to train on, unless the files have splits.
+        model: What to start from: a name or a path; ``default`` if not told.
+        scale: The energy scale the frames stand on; ``own`` if not told. Unless it is that of the
+            model (Materials Project's is ``mp``), the energies of elements are fitted anew, and the
+            potential gives energies on the scale of the frames.
+        replay: Frames of the bundled potential's training, per frame and epoch; 0 for none, 4 if
+            not told.
+        hold_out: Share of the frames not to train on, unless the files have splits; 0.1 if not
+            told.
         overrides: Entries of the recipe to replace, ``section.key=value`` as in TOML.
-        resume: Go on with the run in ``out``, as it was begun.
+        resume: Go on with the run in ``out``, as it was begun, or for more epochs by ``overrides``.
         progress: Show a bar.
 
     Raises:
-        BadRecipe: Something told is wrong, or ``out`` holds a run already.
+        BadRecipe: Something told is wrong; ``out`` holds a run already; or one to go on with that
+            was begun with other frames, another model, scale, replay or hold_out.
         MissingData: There is no frame to learn from.
         NoForces: ``model`` is no potential.
     """
-    paths = [frames] if isinstance(frames, str | Path) else list(frames)
     folder = Path(out)
-    if resume:
-        recipe = _begun(folder)
-    else:
-        _refuse_begun(folder)
-        told = started_recipe(folder, model)
-        told["data"] |= {
-            "source": tuple(map(str, paths)),
-            "hold_out": hold_out,
-            "replay": replay,
-        }
-        told["energy"]["scale"] = scale
-        checked = overridden(told, overrides, own=("packed",))
-        remove_packed(folder / "packed")  # of one that never began
-        with noted(folder):
-            packed = prepare(checked)
-        recipe = with_defaults(told, packed)
+    named = [frames] if isinstance(frames, str | Path) else list(frames or ())
+    asked = {
+        "frames": tuple(map(str, named)) or None,
+        "model": None if model is None else str(model),
+        "scale": scale,
+        "replay": replay,
+        "hold_out": hold_out,
+    }
+    told = {name: value for name, value in asked.items() if value is not None}
+    recipe = _going_on(folder, told, overrides) if resume else _begin(folder, told, overrides)
     going_on = resume and (folder / "checkpoints" / "last.ckpt").is_file()
     tuned = fit(recipe, folder, resume=going_on, progress=progress)
     return _finished(recipe, folder, tuned)
+
+
+def _begin(folder: Path, asked: dict[str, Any], overrides: Sequence[str]) -> Recipe:
+    """Pack the frames, and make the recipe of a new run."""
+    _refuse_begun(folder)
+    if "frames" not in asked:
+        raise BadRecipe("No frames are named. Give files, folders or globs; or go on by --resume.")
+    asked = DEFAULTS | asked
+    told = started_recipe(folder, asked["model"])
+    told["data"] |= {
+        "source": asked["frames"],
+        "hold_out": asked["hold_out"],
+        "replay": asked["replay"],
+    }
+    told["energy"]["scale"] = asked["scale"]
+    checked = overridden(told, overrides, own=("packed",))
+    remove_packed(folder / "packed")  # of one that never began
+    with noted(folder):
+        packed = prepare(checked)
+    return with_defaults(told, packed)
+
+
+def _going_on(folder: Path, asked: dict[str, Any], overrides: Sequence[str]) -> Recipe:
+    """Lay overrides over the recipe of a run; refuse what it cannot change."""
+    begun = _begun(folder)
+    recipe = overridden(recipe_dict(begun), overrides, own=("packed",))
+    before, now = _settled(begun), _settled(recipe) | asked
+    if changed := [name for name in before if not _same(name, before[name], now[name])]:
+        told = ", ".join(f"{name} {_plainly(before[name])}" for name in changed)
+        other = ", ".join(f"{name} {_plainly(now[name])}" for name in changed)
+        raise BadRecipe(
+            f"The run in {folder} began with {told}, not with {other}. Leave that out to go on "
+            "with it, or choose another folder."
+        )
+    return recipe
+
+
+def _settled(recipe: Recipe) -> dict[str, Any]:
+    """Tell what a run keeps to the end, as ``finetune`` calls it."""
+    assert recipe.energy is not None
+    source = recipe.data.source or ()
+    return {
+        "frames": (source,) if isinstance(source, str) else source,
+        "model": recipe.start,
+        "scale": recipe.energy.scale,
+        "replay": recipe.data.replay,
+        "hold_out": recipe.data.hold_out,
+    }
+
+
+def _same(name: str, one: Any, other: Any) -> bool:
+    """Say whether two answers mean the same; files may be named by other paths."""
+    if one == other or name not in ("frames", "model"):
+        return bool(one == other)
+    if name == "model":
+        one, other = ([path and find_model(path)] for path in (one, other))
+    return [Path(path).resolve() for path in one] == [Path(path).resolve() for path in other]
+
+
+def _plainly(value: Any) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _finished(recipe: Recipe, folder: Path, tuned: CrystalModel) -> Finetuned:
@@ -181,4 +241,10 @@ def _begun(folder: Path) -> Recipe:
         raise BadRecipe(
             f"{folder} has no run to go on with ({path} does not exist). Leave --resume out."
         )
-    return check_recipe(json.loads(path.read_text(encoding="utf-8")))
+    recipe = recipe_of(folder)
+    if recipe.energy is None or recipe.start is None:
+        raise BadRecipe(
+            f"The run in {folder} fine-tunes no potential: it was begun by another verb. Go on by "
+            "that one, or choose another folder."
+        )
+    return recipe

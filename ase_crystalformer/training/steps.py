@@ -75,11 +75,18 @@ def known_labels(packed: PackedCrystals) -> dict[str, NDArray[np.int64]]:
     return known | {"forces": with_forces, "stress": stress, "atoms": atoms}
 
 
-def has_labels(packed: PackedCrystals, name: str) -> bool:
-    """Say whether any crystal has ``forces``, or a ``stress``; reads no further than the first."""
-    if name == "stress":
-        return bool(np.isfinite(packed.arrays["stress"]).any())
-    return any(bool(np.isfinite(forces).any()) for _, forces in _forces(packed))
+def has_labels(packed: PackedCrystals, name: str, which: NDArray[np.int64]) -> bool:
+    """Say whether any of some crystals has ``energy``, ``forces``, or ``stress``.
+
+    Reads no further than the first few thousand crystals with one. Where one atom of a crystal has
+    forces, all have.
+    """
+    if name != "forces":
+        label = packed.arrays["stress" if name == "stress" else f"label.{name}"]
+        return bool(np.isfinite(label[which]).any())
+    first = packed.atom_start[which]
+    chunks = (first[start : start + CHUNK] for start in range(0, len(first), CHUNK))
+    return any(bool(np.isfinite(packed.arrays["forces"][rows]).any()) for rows in chunks)
 
 
 def largest_forces(packed: PackedCrystals) -> NDArray[np.float64]:
