@@ -93,6 +93,11 @@ def as_atoms(structure: Any) -> "Atoms":
     return atoms
 
 
+def reduced_formula(atoms: "Atoms") -> str:
+    """Write the smallest formula with whole numbers, metals first."""
+    return atoms.symbols.formula.reduce()[0].format("metal")
+
+
 def to_atoms(crystal: Crystal) -> "Atoms":
     """Write a crystal as ``ase.Atoms``."""
     from ase import Atoms

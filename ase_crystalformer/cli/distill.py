@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ase_crystalformer.cli.finetune import Overrides, Run
-from ase_crystalformer.cli.jobs import Job, Structures, errors_told
+from ase_crystalformer.cli.jobs import Job, Structures, errors_told, training_extra
 from ase_crystalformer.cli.text import aligned
-from ase_crystalformer.errors import MissingExtra
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -79,12 +78,8 @@ def distill(  # noqa: PLR0913  what is perturbed, who teaches, who learns
     Labels are written as they come: the same command goes on where it was cut off. What cannot be
     read or labelled is named, and the others are done.
     """
-    try:
+    with training_extra():
         from ase_crystalformer.training.distillation import distill as teach
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
-        ) from error
     from ase_crystalformer.assessment.calculators import candidate
     from ase_crystalformer.data.perturbations import Perturbation
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ase_crystalformer.cli.jobs import errors_told
+from ase_crystalformer.cli.jobs import errors_told, training_extra
 from ase_crystalformer.cli.text import aligned
-from ase_crystalformer.errors import MissingExtra
 
 if TYPE_CHECKING:
     from ase_crystalformer.training.comparison import Change
@@ -108,13 +107,9 @@ def finetune(
 
     Tells errors before and after, on frames held out and on frames of the first training.
     """
-    try:
+    with training_extra():
         from ase_crystalformer.training.finetuning import finetune as train_further
         from ase_crystalformer.training.record import LEFT_OUT
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
-        ) from error
 
     found = train_further(
         frames,

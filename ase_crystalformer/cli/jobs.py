@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ase_crystalformer.errors import (
     BadRecipe,
     CrystalformerError,
+    MissingExtra,
     NoForces,
     OutsideTraining,
     UnknownName,
@@ -21,7 +22,6 @@ from ase_crystalformer.errors import (
 from ase_crystalformer.structure_files import NamedStructure, read_structures
 
 if TYPE_CHECKING:
-    from ase import Atoms
     from pandas import DataFrame
 
 T = TypeVar("T")
@@ -54,6 +54,21 @@ def errors_told() -> Iterator[None]:
     except (CrystalformerError, OSError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2 if isinstance(error, MISUSE) else 1) from error
+
+
+@contextmanager
+def training_extra() -> Iterator[None]:
+    """Say what to install where a package that training imports is missing.
+
+    Raises:
+        MissingExtra: It is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
+        ) from error
 
 
 def in_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -92,6 +107,8 @@ class Job:
 
     def rows(self, table: "DataFrame", found: list[NamedStructure]) -> "DataFrame":
         """Begin the rows of a table with name and formula; tell and count those with an error."""
+        from ase_crystalformer.structures import reduced_formula
+
         told = [error if isinstance(error, str) else None for error in table["error"]]
         errors = [item.error or error for item, error in zip(found, told, strict=True)]
         for item, error in zip(found, errors, strict=True):
@@ -104,7 +121,8 @@ class Job:
         table = table.reset_index(drop=True)
         table.attrs.pop("outside", None)  # by number in this chunk, which no file tells
         table.insert(0, "name", [item.name for item in found])
-        table.insert(1, "formula", [_formula(item.atoms) for item in found])
+        formulas = [None if item.atoms is None else reduced_formula(item.atoms) for item in found]
+        table.insert(1, "formula", formulas)
         texts = {"name": "string", "formula": "string", "error": "string"}
         return table.assign(error=errors).astype(texts)
 
@@ -131,11 +149,6 @@ class Job:
         if self.failed:
             typer.echo(f"{self.failed} of {self.done} structures failed.", err=True)
             raise typer.Exit(1)
-
-
-def _formula(atoms: "Atoms | None") -> str | None:
-    """Smallest formula with whole numbers, metals first."""
-    return None if atoms is None else atoms.symbols.formula.reduce()[0].format("metal")
 
 
 def with_units(table: "DataFrame", units: dict[str, str]) -> "DataFrame":

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ase_crystalformer.cli.jobs import errors_told
-from ase_crystalformer.errors import MissingExtra
+from ase_crystalformer.cli.jobs import errors_told, training_extra
 
 EXAMPLE = """\b
 Example:
@@ -59,12 +58,8 @@ def sweep(
     model.cutoff, can be searched for. The study lies in study.db of the folder; call again with the
     same recipe and space to go on, also in place of runs that failed.
     """
-    try:
+    with training_extra():
         from ase_crystalformer.training.sweep import sweep as search
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
-        ) from error
 
     folder = out or Path("runs") / f"{recipe.stem}-sweep"
     best = search(recipe, space, folder, trials=trials, overrides=list(overrides or ()))

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ase_crystalformer.cli.jobs import errors_told
-from ase_crystalformer.errors import MissingExtra
+from ase_crystalformer.cli.jobs import errors_told, training_extra
 
 EXAMPLE = """\b
 Example:
@@ -61,12 +60,8 @@ def train(
     each property; crystalformer table holds what comes out against the numbers published.
     """
     _check_together(folds, find_rate, resume)
-    try:
+    with training_extra():
         import ase_crystalformer.training.run  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"Training needs {error.name}: pip install 'ase-crystalformer[train]'."
-        ) from error
 
     overrides = list(overrides or ())
     if find_rate:

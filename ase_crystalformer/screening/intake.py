@@ -15,7 +15,7 @@ from ase_crystalformer.screening.duplicates import fingerprint
 from ase_crystalformer.screening.settings import Settings
 from ase_crystalformer.screening.store import Result
 from ase_crystalformer.structure_files import NamedStructure, read_structures
-from ase_crystalformer.structures import Crystal, as_crystal
+from ase_crystalformer.structures import Crystal, as_crystal, reduced_formula
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -79,7 +79,7 @@ class Intake:
                     f"{len(known)} elements. Use another model, or train one on them."
                 )
         refuse_close(crystal, self.settings.closest)
-        formula = symbols.formula.reduce()[0].format("metal")
+        formula = reduced_formula(atoms)
         return {
             "formula": formula,
             "system": "-".join(sorted(set(symbols))),

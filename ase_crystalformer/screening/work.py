@@ -11,7 +11,7 @@ from ase_crystalformer.relaxation.relaxed import Relaxed
 from ase_crystalformer.screening.duplicates import fingerprint
 from ase_crystalformer.screening.settings import Settings
 from ase_crystalformer.screening.store import Result
-from ase_crystalformer.structures import as_crystal
+from ase_crystalformer.structures import as_crystal, reduced_formula
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -164,7 +164,7 @@ def _relaxed(relaxed: Relaxed) -> Result:
 
     assert relaxed.atoms is not None
     atoms = relaxed.atoms.copy()
-    formula = atoms.symbols.formula.reduce()[0].format("metal")
+    formula = reduced_formula(atoms)
     told = {
         "formula": formula,
         "converged": relaxed.converged,
