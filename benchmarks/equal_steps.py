@@ -35,7 +35,7 @@ from ase_crystalformer.training.augment import orthogonal
 from ase_crystalformer.training.build import build_model, build_objective
 from ase_crystalformer.training.config import Recipe, check_recipe, read_recipe, recipe_dict
 from ase_crystalformer.training.evaluate import evaluate
-from ase_crystalformer.training.prepare import crystals_of
+from ase_crystalformer.training.reading import crystals_of
 from ase_crystalformer.training.run import fit
 from benchmarks.timing import machine
 
