@@ -18,7 +18,7 @@ from ase_crystalformer.pretrained import load_model
 from ase_crystalformer.training.batches import learned_from
 from ase_crystalformer.training.config import Recipe
 from ase_crystalformer.training.evaluate import collect
-from ase_crystalformer.training.record import recipe_of
+from ase_crystalformer.training.record import check_same_data, recipe_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,8 @@ def open_run(folder: Path, part: Split = "test") -> TrainedRun:
 
     Raises:
         MissingData: It is no run folder, its packed set is gone, or it has no such part.
-        BadRecipe: It learned no property.
+        BadRecipe: It learned no property; or the set was packed anew, so that the run may have
+            learned from what would judge it.
     """
     recipe = recipe_of(folder)
     if not recipe.targets:
@@ -105,6 +106,7 @@ def open_run(folder: Path, part: Split = "test") -> TrainedRun:
             "folder the run was started from."
         )
     packed = PackedCrystals(recipe.data.packed)
+    check_same_data(folder, packed.fingerprint())
     kept = learned_from(packed, recipe)
     which = packed.where(part)
     which = which[kept[which]] if part == "val" else which

@@ -118,7 +118,7 @@ def never_kept(folder: Path) -> bool:
 
 
 def check_same_data(folder: Path, data: str) -> None:
-    """Refuse to go on with other crystals; runs of long ago do not say which they had.
+    """Refuse to go on with, or judge by, other crystals; runs of long ago do not say theirs.
 
     Args:
         folder: Of the run.
@@ -132,8 +132,8 @@ def check_same_data(folder: Path, data: str) -> None:
     if was not in (None, data):
         raise BadRecipe(
             f"data.packed is not the set the run in {folder} began with: it has been packed anew, "
-            "from other crystals or labels. Put the old one back, or train under another name, "
-            "with start to begin from what was learned."
+            "from other crystals or labels, or into other parts. Put the old one back, or train "
+            "under another name, with start to begin from what was learned."
         )
 
 
