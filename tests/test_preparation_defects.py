@@ -1,14 +1,41 @@
 """Files that say something else than they seem to, and sets that became others: told by name."""
 
+import csv
+import json
+
 import pytest
-from small_runs import TARGETS, crystals_with_properties, packed_set, property_recipe
+from pymatgen.core import Lattice, Structure
+from small_runs import MODEL, TARGETS, crystals_with_properties, packed_set, property_recipe
 from typer.testing import CliRunner
 
 from ase_crystalformer.cli import app
+from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.data.packing import remove_packed
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.leaderboards.runs import open_run
+from ase_crystalformer.training.config import check_recipe
+from ase_crystalformer.training.prepare import prepare
 from ase_crystalformer.training.run import fit
+
+
+def table(path, **columns):
+    """Write a table of rock salts, each a little larger, with these columns."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["structure", *columns])
+        for number, cells in enumerate(zip(*columns.values(), strict=True)):
+            lattice = Lattice.cubic(4.2 + 0.01 * number)
+            salt = Structure(lattice, ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+            writer.writerow([json.dumps(salt.as_dict()), *cells])
+    return path
+
+
+def gaps(source, packed, **told):
+    """Pack a table as a recipe for band gaps would."""
+    data = {"packed": packed, "source": str(source), **told.pop("data", {})}
+    recipe = {"name": "x", "targets": ["band_gap"], "model": MODEL, "data": data, **told}
+    return prepare(check_recipe(recipe))
 
 
 def test_a_run_is_not_judged_by_a_set_packed_anew(tmp_path):
@@ -27,3 +54,38 @@ def test_a_run_is_not_judged_by_a_set_packed_anew(tmp_path):
     assert done.exit_code == 1
     assert "is not the set the run in" in done.output
     assert done.output.count("| packed |") == len(TARGETS)
+
+
+def test_a_file_of_one_name_and_size_is_another_if_its_content_is(tmp_path, caplog):
+    first = table(tmp_path / "a" / "fix.csv", band_gap=[1.0, 2.0, 3.0])
+    packed = gaps(first, tmp_path / "set")
+    same = table(tmp_path / "b" / "fix.csv", band_gap=[1.0, 2.0, 3.0])
+    gaps(same, tmp_path / "set")
+    assert not caplog.text
+    other = table(tmp_path / "c" / "fix.csv", band_gap=[3.0, 2.0, 1.0])
+    assert other.stat().st_size == first.stat().st_size
+    with pytest.raises(BadRecipe, match=r"a.fix\.csv, and .*c.fix\.csv is another file"):
+        gaps(other, tmp_path / "set")
+    first.write_bytes(other.read_bytes())
+    gaps(first, tmp_path / "set")
+    assert "fix.csv has changed since" in caplog.text
+    told = packed.folder / "meta.json"
+    meta = {key: value for key, value in json.loads(told.read_text()).items() if key != "files"}
+    told.write_text(json.dumps(meta))  # as sets were packed before
+    caplog.clear()
+    assert isinstance(gaps(other, tmp_path / "set"), PackedCrystals)
+    assert not caplog.text
+
+
+def test_a_folder_of_frames_that_grew_is_told(tmp_path, caplog):
+    (tmp_path / "frames").mkdir()
+    text = "1\nLattice='3 0 0 0 3 0 0 0 {}' energy=-1.0\nCu 0 0 0\n".replace("'", '"')
+    (tmp_path / "frames" / "a.extxyz").write_text(text.format(3) + text.format(3.1))
+    data = {"packed": tmp_path / "set", "source": (str(tmp_path / "frames"),)}
+    recipe = check_recipe({"name": "x", "energy": {}, "model": MODEL, "data": data})
+    prepare(recipe)
+    prepare(recipe)
+    assert "has changed since" not in caplog.text
+    (tmp_path / "frames" / "b.extxyz").write_text(text.format(3.2))
+    prepare(recipe)
+    assert "frames has changed since" in caplog.text

@@ -1,11 +1,15 @@
 """What a packed set remembers of the recipe it was packed by, and what of another is refused."""
 
+import hashlib
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ase_crystalformer.data.packed import PackedCrystals
-from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.data.registry import DATA_SETS
+from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.training.config import Recipe
 
 LOGGER = logging.getLogger(__name__)
@@ -16,6 +20,7 @@ def origin_of(recipe: Recipe) -> dict[str, Any]:
     return {
         "fold": recipe.data.fold,
         "source": _sources(recipe),  # its files with their sizes
+        "files": _contents(recipe),
         "chosen": _chosen(recipe),
     }
 
@@ -42,13 +47,46 @@ def _check_fold(packed: PackedCrystals, fold: int | None) -> None:
         )
 
 
+def _named(recipe: Recipe) -> tuple[str, ...]:
+    told = recipe.data.source
+    return (told,) if isinstance(told, str) else told or ()
+
+
 def _sources(recipe: Recipe) -> dict[str, int]:
     """Name what a recipe packs; of a file also its size."""
-    told = recipe.data.source
-    names = [told] if isinstance(told, str) else told or ()
-    return {
-        Path(name).name: Path(name).stat().st_size if Path(name).is_file() else 0 for name in names
-    }
+    paths = [Path(name) for name in _named(recipe)]
+    return {path.name: path.stat().st_size if path.is_file() else 0 for path in paths}
+
+
+def _contents(recipe: Recipe) -> dict[str, str]:
+    """Hash what files of one's own hold, by their whole paths; a folder or a glob as one.
+
+    Public data sets are known by name, and what is not there is left out.
+    """
+    listed = isinstance(recipe.data.source, tuple)
+    names = [name for name in _named(recipe) if listed or name not in DATA_SETS]
+    found = {Path(name).resolve(): _files(Path(name), listed=listed) for name in names}
+    return {str(path): _hash(files) for path, files in found.items() if files}
+
+
+def _files(path: Path, *, listed: bool) -> list[Path]:
+    """Name the files that an entry stands for; only a list may have folders and globs."""
+    if path.is_file():
+        return [path]
+    with suppress(ImportError, MissingData):  # without ASE nothing is packed, and none is needed
+        from ase_crystalformer.data.frames import files_of
+
+        return files_of([path]) if listed else []
+    return []
+
+
+def _hash(files: Sequence[Path]) -> str:
+    """Tell the content of files from other content, wherever they lie."""
+    known = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            known.update(hashlib.file_digest(file, "sha256").digest())
+    return known.hexdigest()
 
 
 def _check_source(packed: PackedCrystals, recipe: Recipe) -> None:
@@ -61,12 +99,29 @@ def _check_source(packed: PackedCrystals, recipe: Recipe) -> None:
             f"{packed.folder} was packed from {', '.join(was)}, but data.source is "
             f"{', '.join(now)}. Name another folder in data.packed, or leave source out."
         )
-    if changed := [name for name, size in now.items() if size and size != was[name]]:
+    if "files" in packed.meta:
+        changed = _changed(packed, _contents(recipe))
+    else:  # as sets were packed before
+        changed = [name for name, size in now.items() if size and size != was[name]]
+    if changed:
         LOGGER.warning(
             "%s has changed since %s was packed from it, which is used as it is. Name another "
             "folder in data.packed to pack anew.",
             *(", ".join(changed), packed.folder),
         )
+
+
+def _changed(packed: PackedCrystals, now: dict[str, str]) -> list[str]:
+    """Name files that hold something else by now; refuse others that never were what was packed."""
+    was: dict[str, str] = packed.meta["files"]
+    for path, content in now.items():
+        if was and path not in was and content not in was.values():
+            raise BadRecipe(
+                f"{packed.folder} was packed from {', '.join(was)}, and {path} is another file "
+                "with other content. Name another folder in data.packed to pack that, or leave "
+                "source out to take the set as it is."
+            )
+    return [Path(path).name for path, content in now.items() if was.get(path, content) != content]
 
 
 def _chosen(recipe: Recipe) -> dict[str, Any]:
