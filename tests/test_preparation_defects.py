@@ -89,3 +89,19 @@ def test_a_folder_of_frames_that_grew_is_told(tmp_path, caplog):
     (tmp_path / "frames" / "b.extxyz").write_text(text.format(3.2))
     prepare(recipe)
     assert "frames has changed since" in caplog.text
+
+
+def test_another_seed_than_the_one_that_split_a_set_is_told(tmp_path, caplog):
+    source = table(tmp_path / "fix.csv", id=range(30), band_gap=[1.0] * 30)
+    packed = gaps(source, tmp_path / "set", seed=3)
+    gaps(source, tmp_path / "set", seed=3)
+    assert not caplog.text
+    again = gaps(source, tmp_path / "set", seed=1)
+    assert "was split with seed 3, not 1" in caplog.text
+    assert again.fingerprint() == packed.fingerprint()
+    caplog.clear()
+    told = packed.folder / "meta.json"
+    meta = {key: value for key, value in json.loads(told.read_text()).items() if key != "seed"}
+    told.write_text(json.dumps(meta))  # as sets were packed before
+    gaps(source, tmp_path / "set", seed=1)
+    assert not caplog.text

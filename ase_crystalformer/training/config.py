@@ -32,7 +32,8 @@ class Data:
     """Which crystals are learned.
 
     Attributes:
-        packed: Folder of a packed set; made from ``source`` if it does not exist.
+        packed: Folder of a packed set; made from ``source`` if it does not exist, with the parts
+            that ``seed`` chooses then. Recipes of other seeds that name it share these parts.
         source: ``properties`` or ``potential`` (the mixtures of the bundled models), the name of a
             data set, or a file of the user's own. One without splits gets 5 % set aside. Or a list
             of files, folders and globs of frames (``data.frames``); a file that a potential learns
@@ -90,6 +91,8 @@ class Recipe:
         denoise: An auxiliary task; without ``targets`` and ``energy`` it pretrains an encoder.
         start: A model to start from instead of random weights.
         start_encoder: A model, of whatever it predicts, whose encoder alone is taken over.
+        seed: Of random weights and of the order of crystals; and, where this recipe packs its set,
+            of the crystals that are set aside for validation.
         published: Numbers to hold the run against; nothing is learned from them.
     """
 

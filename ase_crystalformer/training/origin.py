@@ -21,6 +21,7 @@ def origin_of(recipe: Recipe) -> dict[str, Any]:
         "fold": recipe.data.fold,
         "source": _sources(recipe),  # its files with their sizes
         "files": _contents(recipe),
+        "seed": recipe.seed,
         "chosen": _chosen(recipe),
     }
 
@@ -34,6 +35,7 @@ def check_origin(packed: PackedCrystals, recipe: Recipe) -> None:
     _check_fold(packed, recipe.data.fold)
     _check_source(packed, recipe)
     _check_chosen(packed, recipe)
+    _tell_seed(packed, recipe)
 
 
 def _check_fold(packed: PackedCrystals, fold: int | None) -> None:
@@ -143,4 +145,15 @@ def _check_chosen(packed: PackedCrystals, recipe: Recipe) -> None:
         raise BadRecipe(
             f"{packed.folder} was packed with another {told}. Name another folder in data.packed "
             "to pack anew, ask for the same, or leave source out to take the set as it is."
+        )
+
+
+def _tell_seed(packed: PackedCrystals, recipe: Recipe) -> None:
+    """Tell of another seed: runs may share one validation part, or be thought to have their own."""
+    was = packed.meta.get("seed", recipe.seed)
+    if was != recipe.seed and recipe.data.source is not None:
+        LOGGER.warning(
+            "%s was split with seed %d, not %d. Where its source tells no parts, the same crystals "
+            "judge as of that seed; name another folder in data.packed to choose anew.",
+            *(packed.folder, was, recipe.seed),
         )

@@ -23,8 +23,10 @@ LOGGER = logging.getLogger(__name__)
 def prepare(recipe: Recipe) -> PackedCrystals:
     """Open the packed set of a recipe; make it first if it is not there.
 
-    Of crystals that are in no part yet, 5 % are set aside for validation, chosen by name and seed.
-    Of the processes of a run, the first makes the set, and the others wait until it is there.
+    Of crystals that are in no part yet, 5 % are set aside for validation, chosen by name and the
+    seed of the recipe that packs the set: one of another seed finds the parts that are there, and
+    a warning tells so. Of the processes of a run, the first makes the set, and the others wait
+    until it is there.
 
     Raises:
         BadRecipe: There is neither a packed set nor a source, or the set has another graph or was

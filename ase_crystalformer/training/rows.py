@@ -73,11 +73,12 @@ def names_of(told: dict[str, Any]) -> tuple[Any, Any]:
 def name_run(
     told: dict[str, Any], stem: str, row: str | None, names: tuple[Any, Any], fold: int | None
 ) -> None:
-    """Give a run and its packed set names that no other row, fold or seed has.
+    """Give a run a name that no other row, fold or seed has, and its packed set one of its fold.
 
     The name is that of the recipe, or of its file, with row, fold and seed (unless 0) behind it;
-    row and fold are put behind ``data.packed``, too. What an override names stays, but for the
-    fold that is asked for: all folds are given the same overrides.
+    row and fold are put behind ``data.packed``, too, and all seeds of a fold share that set, and
+    with it the crystals that judge. What an override names stays, but for the fold that is asked
+    for: all folds are given the same overrides.
 
     Args:
         told: The recipe of one run; changed.
