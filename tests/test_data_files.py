@@ -167,7 +167,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_row_with_labels_nobody_can_read_is_named(tmp_path, caesium, caplog):
     cell = caesium.as_dict()
-    rows = [{"id": "bad", "structure": cell, "forces": "up"}, {"id": "good", "structure": cell}]
+    rows = [{"id": "bad", "structure": cell, "forces": [["up"]]}, {"id": "good", "structure": cell}]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     assert [crystal.id for crystal in read_file(tmp_path / "rows.json")] == ["good"]
     assert "rows bad" in caplog.text

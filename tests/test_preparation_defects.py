@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from ase_crystalformer.cli import app
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.data.packing import remove_packed
-from ase_crystalformer.errors import BadRecipe
+from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.leaderboards.runs import open_run
 from ase_crystalformer.training.config import check_recipe
+from ase_crystalformer.training.evaluate import evaluate
 from ase_crystalformer.training.prepare import prepare
 from ase_crystalformer.training.run import fit
 
@@ -105,3 +106,54 @@ def test_another_seed_than_the_one_that_split_a_set_is_told(tmp_path, caplog):
     told.write_text(json.dumps(meta))  # as sets were packed before
     gaps(source, tmp_path / "set", seed=1)
     assert not caplog.text
+
+
+def test_a_target_without_a_column_is_named_and_nothing_is_packed(tmp_path, caplog):
+    source = table(tmp_path / "fix.csv", gap=[1.0] * 9, formula=["MgO"] * 9)
+    told = r"No row of .*fix\.csv has a number in band_gap; its columns are gap, formula"
+    with pytest.raises(MissingData, match=told):
+        gaps(source, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+    table(tmp_path / "fix.csv", band_gap=[1.0] * 9, formula=["MgO"] * 9)
+    assert len(gaps(source, tmp_path / "set")) == 9
+    assert "has changed since" not in caplog.text
+    with pytest.raises(MissingData, match="number in bulk_modulus; its columns are band_gap"):
+        gaps(source, tmp_path / "both", targets=["band_gap", "bulk_modulus"])
+
+
+def test_a_file_of_which_nothing_can_be_read_is_named(tmp_path):
+    (tmp_path / "fix.csv").write_text("cif,band_gap\nnothing,1.0\n")
+    with pytest.raises(MissingData, match=r"No row of .*fix\.csv can be read"):
+        gaps(tmp_path / "fix.csv", tmp_path / "set")
+
+
+@pytest.mark.parametrize("name", ["stress", "forces"])
+def test_a_number_called_stress_is_no_label_and_throws_no_row_out(tmp_path, caplog, name):
+    columns = {"band_gap": [1.0] * 4, "energy": [-1.0] * 4, name: [0.5, "", "[[1, 2, 3]]", "high"]}
+    source = table(tmp_path / "fix.csv", **columns)
+    assert len(gaps(source, tmp_path / "set")) == 4
+    assert not caplog.text
+    told = {"packed": tmp_path / "potential", "source": str(source)}
+    prepare(check_recipe({"name": "x", "energy": {}, "model": MODEL, "data": told}))
+    assert f"{name} is no array, and so no label, in 3 of the rows" in caplog.text
+
+
+def test_entries_that_are_no_numbers_are_counted_and_told(tmp_path, caplog):
+    cells = ["> 5", "1,2", "inf", "", "NaN", "n/a", 0.5, 1.5]
+    source = table(tmp_path / "fix.csv", id=[f"salt-{n}" for n in range(8)], band_gap=cells)
+    assert len(gaps(source, tmp_path / "set")) == 2
+    assert "band_gap is no finite number, and so no label, in 3 of the rows" in caplog.text
+    assert "e.g. '> 5' of salt-0" in caplog.text
+    caplog.clear()
+    gaps(table(tmp_path / "fine.csv", band_gap=cells[3:]), tmp_path / "fine")
+    assert not caplog.text
+
+
+def test_labels_that_errors_leave_out_are_told(tmp_path, caplog):
+    packed_set(crystals_with_properties(), tmp_path / "packed", *TARGETS)
+    model = fit(property_recipe(tmp_path / "packed"), tmp_path / "run", progress=False)
+    source = table(tmp_path / "k.csv", bulk_modulus=[0.0, -3.0, 150.0, "soft", "", 160.0])
+    scores = evaluate(model, source, split=None, out=tmp_path / "out", progress=False)
+    assert "bulk_modulus is no finite number, and so no label, in 1 of the rows" in caplog.text
+    assert "2 labels of bulk_modulus are not above zero, have no logarithm" in caplog.text
+    assert (scores["bulk_modulus"].n, scores["log10 bulk_modulus"].n) == (4, 2)

@@ -30,6 +30,7 @@ from ase_crystalformer.data.crystals import (
 from ase_crystalformer.data.extxyz import read_text
 from ase_crystalformer.data.json_files import json_rows
 from ase_crystalformer.data.rows import Row, from_cif, kind_of, of_row
+from ase_crystalformer.data.unread import ARRAYS
 from ase_crystalformer.data.vasprun import read_vasprun
 from ase_crystalformer.errors import BadStructure, CrystalformerError, MissingData
 from ase_crystalformer.structures import as_crystal
@@ -175,14 +176,14 @@ def _table(path: Path) -> Iterator[Row]:
 
 
 def _labels(values: Mapping[str, Any]) -> Labels:
-    """Every finite number, and forces and stress where there are any."""
+    """Every finite number, and forces and stress where they are arrays."""
     labels: Labels = {
         name: np.asarray(values[name], dtype=np.float64)
-        for name in ("forces", "stress")
-        if name in values
+        for name in ARRAYS
+        if np.ndim(values.get(name, 0)) > 0
     }
     for name, value in values.items():
-        if name not in {*ID_COLUMNS, "split", *labels} and np.ndim(value) == 0:
+        if name not in {*ID_COLUMNS, "split", *ARRAYS} and np.ndim(value) == 0:
             with suppress(TypeError, ValueError):
                 number = float(TRUTH.get(str(value).strip().lower(), value))
                 if np.isfinite(number):

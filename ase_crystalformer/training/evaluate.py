@@ -108,6 +108,7 @@ def evaluate(
         check_judged(model, packed)
         which = _computable(model, packed, split, dataset)
         compared = collect(model, packed, which, progress)
+    _tell_without_logarithm(model, compared)
     pairs = labelled(compared)
     if not pairs:
         raise _nothing_compared(model, dataset, compared)
@@ -144,6 +145,17 @@ def of_known_elements(
     if unseen.any():
         LOGGER.warning("Left out %d crystals with elements the model never saw.", unseen.sum())
     return which[~unseen]
+
+
+def _tell_without_logarithm(model: CrystalModel, compared: Compared) -> None:
+    """Warn of labels that errors of logarithms leave out."""
+    for target in model.targets:
+        _, label = compared.get((target.name, target.unit), ((), np.zeros(0)))
+        if target.kind == "log10" and (lost := int((label <= 0).sum())):
+            LOGGER.warning(
+                "%d labels of %s are not above zero, have no logarithm and are left out of %s.",
+                *(lost, target.name, error_name(target)[0]),
+            )
 
 
 def labelled(compared: Compared) -> Compared:

@@ -11,6 +11,7 @@ from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.packed import SPLITS, PackedCrystals
 from ase_crystalformer.data.packing import pack
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.data.unread import tell_unread
 from ase_crystalformer.errors import MissingData, unknown_name
 from ase_crystalformer.model import CrystalModel
 
@@ -51,12 +52,18 @@ def open_or_pack(
         packed = PackedCrystals(dataset)
         return packed, _judging(split, _parts_of(packed), dataset)
     read: Parts = Counter()
-    packed = _packed(model, _of_part(load(str(dataset), data_dir), split, read), scratch)
+    crystals = tell_unread(load(str(dataset), data_dir), _wanted(model), str(dataset))
+    packed = _packed(model, _of_part(crystals, split, read), scratch)
     judging = _judging(split, read, dataset)
     if len(packed) == 0:
         part = f" of split {split}" if split else ""
         raise MissingData(f"{dataset} holds no labelled crystal{part} that can be read.")
     return packed, judging
+
+
+def _wanted(model: CrystalModel) -> list[str]:
+    """Name the labels a model is judged by."""
+    return ["energy"] if model.is_potential else [target.name for target in model.targets]
 
 
 def _of_part(
@@ -72,7 +79,7 @@ def _of_part(
 def _packed(
     model: CrystalModel, crystals: Iterable[LabelledCrystal], scratch: Path
 ) -> PackedCrystals:
-    labels = ["energy"] if model.is_potential else [target.name for target in model.targets]
+    labels = _wanted(model)
     symmetric = not model.is_potential and model.encoder.claims.orbits is True
     left_out = pack(
         crystals, model.encoder.rule, scratch / "packed", labels=labels, by_symmetry=symmetric
@@ -109,7 +116,7 @@ def check_judged(model: CrystalModel, packed: PackedCrystals) -> None:
     Raises:
         MissingData: Naming the labels there are, and those that are wanted.
     """
-    wanted = ["energy"] if model.is_potential else [target.name for target in model.targets]
+    wanted = _wanted(model)
     if set(wanted).isdisjoint(packed.labels):
         raise MissingData(
             f"{packed.folder} was packed with the labels {', '.join(packed.labels) or 'none'}; "

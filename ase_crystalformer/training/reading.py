@@ -5,27 +5,65 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ase_crystalformer.data.crystals import LabelledCrystal
+from ase_crystalformer.data.unread import tell_unread
 from ase_crystalformer.errors import BadRecipe, MissingData
 from ase_crystalformer.training.config import Recipe
 
 LOGGER = logging.getLogger(__name__)
 
+#: How many columns of a file a message names.
+COLUMNS = 20
+
+
+def labels_of(recipe: Recipe) -> tuple[str, ...]:
+    """Name the labels that a recipe learns, one number per crystal or arrays."""
+    return recipe.targets if recipe.energy is None else ("energy", "forces", "stress")
+
 
 def crystals_of(recipe: Recipe) -> Iterator[LabelledCrystal]:
-    """Read the source, each crystal in a part of the data; those without a label are passed by."""
+    """Read the source, each crystal in a part of the data; those without a label are passed by.
+
+    Raises:
+        MissingData: No crystal can be read, or none has a label of a target.
+    """
     wanted, largest = set(recipe.targets), recipe.data.largest
-    there = set()
-    for crystal in _with_replay(recipe):
+    there: set[str] = set()
+    known: set[str] = set()
+    told: set[str] = set()
+    for crystal in tell_unread(_with_replay(recipe), labels_of(recipe), _called(recipe)):
         there.add(crystal.source)
+        known.update(crystal.labels)
+        told.update(crystal.info)
         if wanted and wanted.isdisjoint(crystal.labels):
             continue
         if crystal.atoms <= largest.get(crystal.source, crystal.atoms):
             yield crystal
+    if not there:
+        raise MissingData(f"No row of {_called(recipe)} can be read. The log says why, of each.")
+    if lacking := sorted(wanted - known):
+        raise _unlabelled(_called(recipe), lacking, known, told)
     if missing := sorted(set(largest) - there):
         LOGGER.warning(
             "data.largest names %s, of which nothing was read; there is %s.",
             *(", ".join(missing), ", ".join(sorted(there))),
         )
+
+
+def _called(recipe: Recipe) -> str:
+    """Name what a recipe reads."""
+    source = recipe.data.source
+    return ", ".join(source) if isinstance(source, tuple) else str(source)
+
+
+def _unlabelled(source: str, lacking: list[str], known: set[str], told: set[str]) -> MissingData:
+    """Say which targets have no label, and what there is instead."""
+    columns = [*sorted(known), *sorted(told - known)]
+    more = ", …" if len(columns) > COLUMNS else ""
+    return MissingData(
+        f"No row of {source} has a number in {', '.join(lacking)}; its columns are "
+        f"{', '.join(columns[:COLUMNS]) or 'none'}{more}. Name a column of the file so, or leave "
+        f"{'it' if len(lacking) == 1 else 'them'} out of targets."
+    )
 
 
 def _with_replay(recipe: Recipe) -> Iterator[LabelledCrystal]:
