@@ -157,3 +157,57 @@ def test_labels_that_errors_leave_out_are_told(tmp_path, caplog):
     assert "bulk_modulus is no finite number, and so no label, in 1 of the rows" in caplog.text
     assert "2 labels of bulk_modulus are not above zero, have no logarithm" in caplog.text
     assert (scores["bulk_modulus"].n, scores["log10 bulk_modulus"].n) == (4, 2)
+
+
+def parts_of(packed):
+    return [len(packed.where(part)) for part in ("train", "val", "test")]
+
+
+def test_folds_counted_from_one_are_refused(tmp_path):
+    folds = [1 + number % 5 for number in range(10)]
+    source = table(tmp_path / "fix.csv", fold_test=folds, band_gap=[1.0] * 10)
+    with pytest.raises(BadRecipe, match=r"of fold '5'. Write 0 to 4, counted from 0"):
+        gaps(source, tmp_path / "set", data={"fold": 1})
+    source = table(tmp_path / "fix.csv", fold_test=[1, 2, 3, 4], band_gap=[1.0] * 4)
+    with pytest.raises(BadRecipe, match=r"No row is of fold 0, .* there are rows of 1, 2, 3, 4\."):
+        gaps(source, tmp_path / "set", data={"fold": 0})
+    assert not (tmp_path / "set").exists()
+    source = table(tmp_path / "fix.csv", fold_test=["0.0", "0.5"], band_gap=[1.0] * 2)
+    with pytest.raises(BadRecipe, match=r"of fold '0\.5'"):
+        gaps(source, tmp_path / "set", data={"fold": 0})
+
+
+def test_rows_without_a_name_are_numbered(tmp_path):
+    plain = table(tmp_path / "plain.csv", band_gap=[1.0] * 40)
+    blank = table(tmp_path / "blank.csv", id=[" ", ""] * 20, band_gap=[1.0] * 40)
+    with blank.open(newline="") as file:
+        told = [{**row, "id": None, "band_gap": 1.0} for row in csv.DictReader(file)]
+    for row, number in zip(told, (float("nan"), None, 7), strict=False):
+        row["id"] = number
+    (tmp_path / "null.json").write_text(json.dumps(told))
+    numbers = [str(number) for number in range(40)]
+    assert gaps(plain, tmp_path / "plain").ids == numbers
+    assert gaps(blank, tmp_path / "blank").ids == numbers
+    assert gaps(tmp_path / "null.json", tmp_path / "null").ids == ["0", "1", "7", *numbers[3:]]
+    sets = [PackedCrystals(tmp_path / name) for name in ("plain", "blank")]
+    assert parts_of(sets[0]) == parts_of(sets[1])
+    assert parts_of(sets[0])[1] > 0
+
+
+def test_rows_of_too_few_names_are_parted_row_by_row(tmp_path, caplog):
+    alike = table(tmp_path / "alike.csv", name=["x", "y"] * 100, band_gap=[1.0] * 200)
+    packed = gaps(alike, tmp_path / "set")
+    assert "The 200 rows of alike have 2 names, e.g. 'x'" in caplog.text
+    assert 2 <= len(packed.where("val")) <= 20
+    caplog.clear()
+    names = [f"{number // 2}" for number in range(60)]
+    twins = gaps(table(tmp_path / "twins.csv", name=names, band_gap=[1.0] * 60), tmp_path / "twins")
+    assert not caplog.text
+    split = twins.arrays["split"].reshape(-1, 2)
+    assert (split[:, 0] == split[:, 1]).all()
+    told = ["train", "val"] * 20
+    gaps(
+        table(tmp_path / "told.csv", name=["x"] * 40, split=told, band_gap=[1.0] * 40),
+        tmp_path / "a",
+    )
+    assert not caplog.text

@@ -75,11 +75,18 @@ def _crystals(
 ) -> Iterator[LabelledCrystal]:
     for number, row in enumerate(rows_of(path)):
         values = {rename.get(key, key): value for key, value in row.values.items()}
-        name = next((str(values[key]) for key in ID_COLUMNS if key in values), str(number))
+        name = next(filter(None, (_name(values.get(key)) for key in ID_COLUMNS)), str(number))
         try:
             yield crystal_of(row, values, name, source, group)
         except Exception as error:  # foreign parsers raise whatever they like
             leave_out(f"{source} {name}", f"{type(error).__name__}: {error}")
+
+
+def _name(told: Any) -> str:
+    """Read a name; blank and missing cells are none."""
+    name = str(told)
+    missing = not isinstance(told, str) and name.lower() in ("none", "nan", "<na>")
+    return "" if missing or name.isspace() else name
 
 
 def crystal_of(

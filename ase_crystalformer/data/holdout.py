@@ -3,23 +3,56 @@
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from logging import getLogger
 
 import numpy as np
 
 from ase_crystalformer.data.crystals import LabelledCrystal, Split
+from ase_crystalformer.data.official import FOLDS
 from ase_crystalformer.errors import BadRecipe
 
 #: The part of a data set that is set aside for validation.
 FRACTION = 0.05
 
+#: Of fewer names, that fraction is none.
+ENOUGH = 20
+
 #: How files say that a row is in no fold.
 NO_FOLD = ("", "none", "nan", "<na>", "null")
+
+_LOG = getLogger(__name__)
 
 
 def split_by_name(name: str, seed: int, fraction: float = FRACTION) -> Split:
     """Choose the part from a name: one name, one part, whatever else there is."""
     draw = zlib.crc32(f"{seed}/{name}".encode()) / 2**32
     return "val" if draw < fraction else "train"
+
+
+def keyed(crystals: Iterable[LabelledCrystal]) -> Iterator[tuple[LabelledCrystal, str]]:
+    """Pair crystals with the names that their parts are chosen by, in their order.
+
+    Those are their own: rows of one name share a part. Of a file with many rows and too few names
+    to choose from, the row's number joins the name, and a warning tells so. Until there are enough
+    names, rows are held in memory.
+    """
+    stream = iter(crystals)
+    first: list[LabelledCrystal] = []
+    names: set[str] = set()
+    while len(names) < ENOUGH and (crystal := next(stream, None)) is not None:
+        first.append(crystal)
+        names.add(crystal.id)
+    if len(names) == ENOUGH or len(names) == len(first):
+        yield from ((crystal, crystal.id) for crystal in chain(first, stream))
+        return
+    if any(crystal.split is None for crystal in first):
+        _LOG.warning(
+            "The %d rows of %s have %d names, e.g. %r: their parts are chosen row by row. Add a "
+            "column id with a name for every crystal, or a column split, to have it otherwise.",
+            *(len(first), first[0].source, len(names), first[0].id),
+        )
+    yield from ((crystal, f"{crystal.id}#{number}") for number, crystal in enumerate(first))
 
 
 def split_by_block(
@@ -67,22 +100,37 @@ def split_by_fold(
         seed: Chooses the rows for validation.
         key: Which of the source's remarks holds the fold in which a row is tested.
         fraction: Set aside for validation.
+
+    Raises:
+        BadRecipe: A row is of a fold that MatBench does not have, or none is of this one.
     """
-    for crystal in crystals:
+    folds: set[int] = set()
+    for crystal, name in keyed(crystals):
         told = crystal.info.get(key, "").strip()
         if told.lower() not in NO_FOLD:
-            tested = _number(told, crystal.id) == fold
-            yield crystal.in_split("test" if tested else split_by_name(crystal.id, seed, fraction))
+            number = _number(told, crystal.id)
+            folds.add(number)
+            tested = number == fold
+            yield crystal.in_split("test" if tested else split_by_name(name, seed, fraction))
+    if folds and fold not in folds:
+        raise BadRecipe(
+            f"No row is of fold {fold}, so that nothing would be tested; there are rows of "
+            f"{', '.join(map(str, sorted(folds)))}. Folds count from 0."
+        )
 
 
-def _number(told: str, name: str) -> float:
+def _number(told: str, name: str) -> int:
     """Read a fold; pandas writes 0.0 where another row has none."""
     try:
-        return float(told)
-    except ValueError as error:
+        number = float(told)
+    except ValueError:
+        number = -1.0
+    if number not in range(FOLDS):
         raise BadRecipe(
-            f"{name} is said to be of fold {told!r}. Write 0 to 4, or nothing to leave it out."
-        ) from error
+            f"{name} is said to be of fold {told!r}. Write 0 to {FOLDS - 1}, counted from 0, or "
+            "nothing to leave it out."
+        )
+    return int(number)
 
 
 def series(frame: LabelledCrystal) -> str:

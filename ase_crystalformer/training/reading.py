@@ -77,7 +77,7 @@ def _with_replay(recipe: Recipe) -> Iterator[LabelledCrystal]:
 
 def _in_parts(recipe: Recipe) -> Iterator[LabelledCrystal]:
     """Give every crystal of the source its part."""
-    from ase_crystalformer.data.holdout import split_by_block, split_by_fold, split_by_name
+    from ase_crystalformer.data.holdout import keyed, split_by_block, split_by_fold, split_by_name
     from ase_crystalformer.data.potential import RUNS
 
     if own := _own_files(recipe):
@@ -99,8 +99,8 @@ def _in_parts(recipe: Recipe) -> Iterator[LabelledCrystal]:
     elif recipe.data.source in RUNS:
         yield from split_by_block(crystals, seed)
     else:
-        for crystal in crystals:
-            yield crystal.in_split(crystal.split or split_by_name(crystal.id, seed))
+        for crystal, name in keyed(crystals):
+            yield crystal.in_split(crystal.split or split_by_name(name, seed))
 
 
 def _own_files(recipe: Recipe) -> tuple[str, ...]:
