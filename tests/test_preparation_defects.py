@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import fields
 
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -11,11 +12,12 @@ from typer.testing import CliRunner
 from ase_crystalformer.cli import app
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.data.packing import remove_packed
-from ase_crystalformer.errors import BadRecipe, MissingData
+from ase_crystalformer.encoders import ENCODERS
+from ase_crystalformer.errors import BadModelFile, BadRecipe, MissingData
 from ase_crystalformer.leaderboards.runs import open_run
 from ase_crystalformer.training.config import check_recipe
 from ase_crystalformer.training.evaluate import evaluate
-from ase_crystalformer.training.prepare import prepare
+from ase_crystalformer.training.prepare import COUNTED, prepare
 from ase_crystalformer.training.run import fit
 
 
@@ -26,7 +28,7 @@ def table(path, **columns):
         writer = csv.writer(file)
         writer.writerow(["structure", *columns])
         for number, cells in enumerate(zip(*columns.values(), strict=True)):
-            lattice = Lattice.cubic(4.2 + 0.01 * number)
+            lattice = Lattice.cubic(4.2 + 0.001 * number)
             salt = Structure(lattice, ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
             writer.writerow([json.dumps(salt.as_dict()), *cells])
     return path
@@ -211,3 +213,62 @@ def test_rows_of_too_few_names_are_parted_row_by_row(tmp_path, caplog):
         tmp_path / "a",
     )
     assert not caplog.text
+
+
+SIZES = [
+    (encoder, entry.name)
+    for encoder, (_, config) in ENCODERS.items()
+    for entry in fields(config)
+    if entry.name in COUNTED
+]
+
+
+@pytest.mark.parametrize(("encoder", "name"), SIZES)
+def test_networks_of_nothing_are_refused(tmp_path, encoder, name):
+    """Before anything is read: there is no such file."""
+    with pytest.raises(BadRecipe, match=rf"\[model\] {name} is 0\. Write one or more"):
+        gaps(tmp_path / "no.csv", tmp_path / "set", encoder=encoder, model={name: 0})
+
+
+@pytest.mark.parametrize(
+    ("encoder", "told"),
+    [
+        ("ecoformer", {"neighbours": 0.0}),
+        ("crystalformer", {"degree": -1}),
+    ],
+)
+def test_networks_that_cannot_be_made_are_refused_in_a_sentence(tmp_path, encoder, told):
+    with pytest.raises(BadRecipe, match=rf"does not fit encoder '{encoder}'.* Its keys: mode,"):
+        gaps(tmp_path / "no.csv", tmp_path / "set", encoder=encoder, model=told)
+
+
+def test_elements_beyond_those_of_the_network_are_refused(tmp_path):
+    source = table(tmp_path / "fix.csv", id=["a", "b"], band_gap=[1.0] * 2)
+    gaps(source, tmp_path / "set", model={**MODEL, "elements": 12})
+    for more in ({}, {"mixer": {}}):
+        told = {"packed": tmp_path / ("mixed" if more else "set"), **more}
+        with pytest.raises(BadRecipe, match=r"elements is 11, but a in .*model\.elements=12 or"):
+            gaps(source, told.pop("packed"), model={**MODEL, "elements": 11}, **told)
+    small = {"largest_crystal": 1}
+    gaps(source, tmp_path / "set", model={**MODEL, "elements": 11}, data=small)
+
+
+def test_a_set_without_edges_is_told_each_time(tmp_path, caplog):
+    source = table(tmp_path / "fix.csv", band_gap=[1.0] * 3)
+    for _ in range(2):
+        gaps(source, tmp_path / "set", model={**MODEL, "cutoff": 3.638})
+        assert "2 of 3 crystals in" in caplog.text
+        caplog.clear()
+    gaps(source, tmp_path / "whole")
+    assert not caplog.text
+
+
+def test_the_folder_where_a_program_runs_is_no_packed_set(tmp_path, monkeypatch):
+    source = table(tmp_path / "a" / "fix.csv", band_gap=[1.0] * 3)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(
+        BadModelFile, match="here would be replaced, but it is where this program runs"
+    ):
+        gaps(source, ".")
+    assert len(gaps(source, "../here/sub/..//sub")) == 3

@@ -61,7 +61,7 @@ def pack(
     Raises:
         BadModelFile: The folder holds something else, which would be lost.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     check_replaceable(folder)
     begun = _partial(folder)
     shutil.rmtree(begun, ignore_errors=True)
@@ -105,6 +105,7 @@ def remove_packed(folder: Path) -> None:
         BadModelFile: The folder holds something, and no packed set.
     """
     check_replaceable(folder)
+    folder = folder.resolve()
     if folder.exists():
         gone = _partial(folder)  # so that a kill leaves no half of a set
         shutil.rmtree(gone, ignore_errors=True)
@@ -116,8 +117,14 @@ def check_replaceable(folder: Path) -> None:
     """Refuse to let a packed set take the place of anything else.
 
     Raises:
-        BadModelFile: The folder holds something, and no packed set; or it is a file.
+        BadModelFile: The folder holds something, and no packed set; or it is a file, or the folder
+            the program runs in, or above that.
     """
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise BadModelFile(
+            f"{folder} would be replaced, but it is where this program runs. Name another folder "
+            "for the packed set, e.g. packed/mine."
+        )
     if not folder.exists() or (folder / "meta.json").is_file():
         return
     if folder.is_file() or any(folder.iterdir()):
