@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase.io import write
 from factories import calibrated_potential, tiny_potential, tiny_properties
 from small_runs import crystals_with_forces, packed_set, potential_recipe
 from typer.testing import CliRunner
@@ -184,6 +185,21 @@ def test_too_little_is_refused(potential, tmp_path):
     packed_set([c.in_split("val") for c in crystals_with_forces()], tmp_path, "energy")
     with pytest.raises(MissingData, match="too few"):
         calibrate(potential, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [("", "holds out 1 energies"), ("train", "has a part to train on and none that is held out")],
+)
+def test_messages_name_the_file_and_not_where_it_is_packed(
+    potential, fcc, tmp_path, caplog, split, told
+):
+    fcc.info.update({"energy": -1.0, **({"split": split} if split else {})})
+    write(tmp_path / "mine.extxyz", fcc)
+    with pytest.raises(MissingData, match=rf"^{tmp_path}/mine\.extxyz {told}"):
+        calibrate(potential, tmp_path / "mine.extxyz", progress=False)
+    assert "packed" not in caplog.text
+    assert ("mine.extxyz has no split" in caplog.text) is (split == "")
 
 
 def test_energies_of_another_scale_are_none(potential, held_out, tmp_path):

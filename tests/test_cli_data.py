@@ -46,6 +46,12 @@ def test_what_a_folder_has_is_listed(tmp_path):
     assert listed.keys() == {"matbench_perovskites"}
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    told = run("list", "--data-dir", tmp_path / "nowhere", code=1)
+    assert f"There is no folder {tmp_path / 'nowhere'}" in told.stderr
+    assert not told.stdout
+
+
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_every_set_tells_licence_source_and_citation(name):
     known, told = DATA_SETS[name], run("show", name).stdout

@@ -45,7 +45,10 @@ def list_sets(
     """List the data sets that recipes may name."""
     from ase_crystalformer.data.readers import holding
     from ase_crystalformer.data.registry import DATA_SETS
+    from ase_crystalformer.errors import MissingData
 
+    if directory is not None and not directory.is_dir():
+        raise MissingData(f"There is no folder {directory}. Name one with files of data sets.")
     rows = [["name", "rows", "from", "about"]]
     for known in DATA_SETS.values():
         held = "" if directory is None else holding(known, directory)

@@ -62,13 +62,15 @@ class PackedCrystals:
 
     Args:
         folder: What ``pack`` wrote.
+        called: What messages call it; the folder, if not given.
 
     Raises:
         BadModelFile: if the folder is not a complete packed set.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, called: str | Path | None = None) -> None:
         self.folder = Path(folder)
+        self.called = str(called or folder)
         meta = self.folder / "meta.json"
         if not meta.is_file():
             raise BadModelFile(f"{self.folder} is not a packed data set: it has no meta.json.")

@@ -119,11 +119,11 @@ def _held_out(packed: PackedCrystals) -> Numbers:
         return held_out
     if len(packed.where("train")):
         raise MissingData(
-            f"{packed.folder} has a part to train on and none that is held out. Mark frames that "
+            f"{packed.called} has a part to train on and none that is held out. Mark frames that "
             "were not trained on with split=val."
         )
     LOGGER.warning(
-        "%s has no split: all %d crystals count as held out.", packed.folder, len(packed)
+        "%s has no split: all %d crystals count as held out.", packed.called, len(packed)
     )
     return np.arange(len(packed))
 
@@ -152,7 +152,7 @@ def _refuse_few(judged: Judged, packed: PackedCrystals) -> None:
             here = known & (place >= low) & (place < (low + 0.25 if low else 0.5))
             if here.sum() < LEAST:
                 raise MissingData(
-                    f"{packed.folder} holds out {int(known.sum())} {name} that the model can be "
+                    f"{packed.called} holds out {int(known.sum())} {name} that the model can be "
                     "judged by, too few or of too few crystals to fit, scale and measure "
                     "uncertainties. Label more frames that were not trained on, on the energy "
                     "scale of the model."

@@ -18,7 +18,7 @@ from ase_crystalformer.errors import BadModelFile, CrystalformerError, MissingDa
 from ase_crystalformer.heads import sum_over_atoms
 from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.fitting import compositions, element_energies
-from ase_crystalformer.training.judged_set import check_judged, open_or_pack
+from ase_crystalformer.training.judged_set import check_judged, judged_by, open_or_pack
 from ase_crystalformer.training.objective import error_name
 from ase_crystalformer.training.parity import plot_parity
 from ase_crystalformer.training.prepare import check_rule
@@ -189,7 +189,7 @@ def _nothing_compared(
         )
     return MissingData(
         f"{dataset} has no label to judge {name} by. Name its columns after what the model "
-        f"predicts: {', '.join(quantity for quantity, _ in compared)}."
+        f"predicts: {', '.join(judged_by(model))}."
     )
 
 

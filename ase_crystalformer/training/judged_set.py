@@ -11,7 +11,7 @@ from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.packed import SPLITS, PackedCrystals
 from ase_crystalformer.data.packing import pack
 from ase_crystalformer.data.readers import load
-from ase_crystalformer.data.unread import tell_unread
+from ase_crystalformer.data.unread import ARRAYS, tell_unread
 from ase_crystalformer.errors import MissingData, unknown_name
 from ase_crystalformer.model import CrystalModel
 
@@ -52,8 +52,17 @@ def open_or_pack(
         packed = PackedCrystals(dataset)
         return packed, _judging(split, _parts_of(packed), dataset)
     read: Parts = Counter()
-    crystals = tell_unread(load(str(dataset), data_dir), _wanted(model), str(dataset))
-    packed = _packed(model, _of_part(crystals, split, read), scratch)
+    crystals = tell_unread(load(str(dataset), data_dir), judged_by(model), str(dataset))
+    left_out = pack(
+        _of_part(crystals, split, read),
+        model.encoder.rule,
+        scratch / "packed",
+        labels=[name for name in judged_by(model) if name not in ARRAYS],
+        by_symmetry=not model.is_potential and model.encoder.claims.orbits is True,
+    )
+    for line in left_out:
+        LOGGER.warning("Left out %s", line)
+    packed = PackedCrystals(scratch / "packed", called=dataset)
     judging = _judging(split, read, dataset)
     if len(packed) == 0:
         part = f" of split {split}" if split else ""
@@ -61,9 +70,9 @@ def open_or_pack(
     return packed, judging
 
 
-def _wanted(model: CrystalModel) -> list[str]:
-    """Name the labels a model is judged by."""
-    return ["energy"] if model.is_potential else [target.name for target in model.targets]
+def judged_by(model: CrystalModel) -> list[str]:
+    """Name the labels that a model is held against."""
+    return ["energy", *ARRAYS] if model.is_potential else [one.name for one in model.targets]
 
 
 def _of_part(
@@ -74,19 +83,6 @@ def _of_part(
         read[one.split] += 1
         if split is None or one.split in (split, None):
             yield one
-
-
-def _packed(
-    model: CrystalModel, crystals: Iterable[LabelledCrystal], scratch: Path
-) -> PackedCrystals:
-    labels = _wanted(model)
-    symmetric = not model.is_potential and model.encoder.claims.orbits is True
-    left_out = pack(
-        crystals, model.encoder.rule, scratch / "packed", labels=labels, by_symmetry=symmetric
-    )
-    for line in left_out:
-        LOGGER.warning("Left out %s", line)
-    return PackedCrystals(scratch / "packed")
 
 
 def _parts_of(packed: PackedCrystals) -> Parts:
@@ -116,10 +112,10 @@ def check_judged(model: CrystalModel, packed: PackedCrystals) -> None:
     Raises:
         MissingData: Naming the labels there are, and those that are wanted.
     """
-    wanted = _wanted(model)
+    wanted = judged_by(model)
     if set(wanted).isdisjoint(packed.labels):
         raise MissingData(
-            f"{packed.folder} was packed with the labels {', '.join(packed.labels) or 'none'}; "
+            f"{packed.called} was packed with the labels {', '.join(packed.labels) or 'none'}; "
             f"{model.card.name!r} is judged by {', '.join(wanted)}. Pack a set that has them, or "
             "give the file itself."
         )
