@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ase_crystalformer.data import official
 from ase_crystalformer.data.properties import MEGNET_MINUS_MATBENCH
+from ase_crystalformer.data.published import matbench_name
 from ase_crystalformer.data.readers import load, load_labels, path_of
 from ase_crystalformer.data.registry import DATA_SETS, Label
 from ase_crystalformer.errors import MissingData, UnknownName
+from ase_crystalformer.leaderboards import matbench
 from ase_crystalformer.units import UNITS
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -173,3 +176,19 @@ def test_files_of_jarvis_are_those_of_jarvis_tools():
             (one,) = known.downloads
             at = text.index(one.url)
             assert one.file.removesuffix(".zip") in text[at : at + 200]
+
+
+@pytest.mark.parametrize("task", matbench.TASKS)
+def test_leaderboard_and_data_sets_agree_on_rows_names_and_folds(task):
+    known = DATA_SETS[task.replace("_", "-")]
+    assert matbench.TASKS[task].rows == known.rows
+    assert matbench.row_name(task, 7) == matbench_name(known, 7)
+    if not matbench.TASKS[task].classes:
+        drawn = np.flatnonzero(official.folds(known.rows) == 3).tolist()
+        assert matbench.fold_rows(task, 3) == [matbench_name(known, row + 1) for row in drawn]
+
+
+def test_folds_are_drawn_in_one_place(monkeypatch):
+    before = matbench.fold_rows("matbench_jdft2d", 0)
+    monkeypatch.setattr(official, "FOLD_SEED", 1)
+    assert matbench.fold_rows("matbench_jdft2d", 0) != before

@@ -56,6 +56,18 @@ def folds(rows: int, classes: Sequence[float] | None = None) -> Int[ndarray, " r
     return fold
 
 
+def row_name(task: str, rows: int, number: int) -> str:
+    """Name a row of a task of MatBench as its authors do: ``mb-jdft2d-001``.
+
+    Args:
+        task: Its name; with hyphens, as data sets here are called, or with MatBench's underscores.
+        rows: How many the whole task has.
+        number: Counted from 1.
+    """
+    prefix = task.replace("matbench", "mb").replace("_", "-")
+    return f"{prefix}-{number:0{len(str(rows))}d}"
+
+
 def shuffled(rows: int) -> list[Split | None]:
     """Parts of rows as ALIGNN draws them, and Matformer, PotNet and ComFormer after it.
 

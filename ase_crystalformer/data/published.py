@@ -172,7 +172,7 @@ def _name(data_set: DataSet, values: Mapping[str, Any], number: int) -> str:
 
 def matbench_name(data_set: DataSet, number: int) -> str:
     """Name a row of a task as MatBench does; the first is 1."""
-    return f"{data_set.name.replace('matbench', 'mb')}-{number:0{len(str(data_set.rows))}d}"
+    return official.row_name(data_set.name, data_set.rows, number)
 
 
 def _labelled(entry: Entry, place: Place, data_set: DataSet) -> LabelledCrystal:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ase_crystalformer.data import official
+from ase_crystalformer.data.official import FOLDS
 from ase_crystalformer.errors import BadRecipe, MissingData, unknown_name
 
 BENCHMARK = "matbench_v0.1"
 VERSION = "0.6"
-FOLDS = 5
-SEED = 18012019
 SMALLEST_LABEL = 1e-5
 """Smaller labels are left out of relative errors."""
 
@@ -55,9 +55,12 @@ TASKS = {
 
 
 def row_name(task: str, number: int) -> str:
-    """Name a row of a task as MatBench does; the first is 1."""
-    prefix = task.replace("matbench", "mb").replace("_", "-")
-    return f"{prefix}-{number:0{len(str(_known(task).rows))}d}"
+    """Name a row of a task as MatBench does; the first is 1.
+
+    Raises:
+        UnknownName: There is no such task.
+    """
+    return official.row_name(task, _known(task).rows, number)
 
 
 def fold_rows(task: str, fold: int) -> list[str]:
@@ -67,15 +70,13 @@ def fold_rows(task: str, fold: int) -> list[str]:
         UnknownName: There is no such task.
         BadRecipe: Its folds depend on its labels: yes or no is asked for.
     """
-    from sklearn.model_selection import KFold
-
     if _known(task).classes:
         raise BadRecipe(
             f"{task} asks for yes or no; records of such tasks are not written here. "
             "crystalformer table tells its ROC-AUC."
         )
-    cut = KFold(FOLDS, shuffle=True, random_state=SEED).split(np.zeros(_known(task).rows))
-    return [row_name(task, int(number) + 1) for number in list(cut)[fold][1]]
+    tested = np.flatnonzero(official.folds(_known(task).rows) == fold)
+    return [row_name(task, number + 1) for number in tested.tolist()]
 
 
 def fold_size(task: str, fold: int) -> int:

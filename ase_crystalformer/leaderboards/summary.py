@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ase_crystalformer.data.official import FOLDS
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.leaderboards.judged import Judged
-from ase_crystalformer.leaderboards.matbench import FOLDS, TASKS, fold_size
+from ase_crystalformer.leaderboards.matbench import TASKS, fold_size
 from ase_crystalformer.training.config import recipe_dict
 from ase_crystalformer.training.rows import Published
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from ase_crystalformer.data.official import FOLDS
 from ase_crystalformer.leaderboards.folder import put
-from ase_crystalformer.leaderboards.matbench import FOLDS
 from ase_crystalformer.leaderboards.summary import Row
 
 HEAD = (

@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ase_crystalformer.data.official import FOLDS
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.config import Recipe, read_recipe
 from ase_crystalformer.training.record import changed_since, epochs_done
 from ase_crystalformer.training.run import fit
-
-#: Of a task of MatBench.
-FOLDS = 5
 
 
 def train_folds(
