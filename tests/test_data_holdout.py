@@ -1,6 +1,7 @@
 """Validation crystals are no near copies of training crystals, and the same in every run."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -9,13 +10,17 @@ import pytest
 
 from ase_crystalformer.data.crystals import LabelledCrystal
 from ase_crystalformer.data.holdout import (
+    FRACTION,
+    drawn,
     series,
     split_by_block,
     split_by_fold,
     split_by_name,
     split_by_series,
 )
+from ase_crystalformer.data.potential import AT_REST, AT_REST_SEED, at_rest
 from ase_crystalformer.data.readers import load
+from ase_crystalformer.data.replay import SEED, SET_ASIDE, replay_frames
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -36,18 +41,59 @@ def frame(name):
 FRAMES = [frame(f"{run}/{number}") for run in ("hot", "cold") for number in range(100)]
 
 
+def names(letters, seed=0):
+    """Two thousand names of so many letters."""
+    random = np.random.default_rng([seed, letters])
+    rows = random.choice(list("abcdefghijklmnopqrstuvwxyz"), (2000, letters))
+    return sorted({"".join(row) for row in rows})
+
+
+def held_out(seed, among, fraction=FRACTION):
+    return {name for name in among if split_by_name(name, seed, fraction) == "val"}
+
+
 def test_a_name_is_always_in_the_same_part():
+    """Parts of the bundled models rest on these."""
     parts = Counter(split_by_name(f"mp-{number}", seed=1) for number in range(4000))
     assert parts["val"] == pytest.approx(200, abs=60)
-    assert split_by_name("mp-7", seed=1) == split_by_name("mp-7", seed=1)
+    among = [f"mp-{number}" for number in range(150)]
+    assert held_out(0, among) == {f"mp-{number}" for number in (51, 59, 110, 114, 141, 149)}
+    assert split_by_name("mp-149", seed=1) == "train"
 
 
-def test_another_seed_holds_out_others():
-    first, second = (
-        {number for number in range(4000) if split_by_name(f"mp-{number}", seed=seed) == "val"}
-        for seed in (1, 2)
-    )
-    assert len(first & second) < 40
+@pytest.mark.parametrize("letters", range(4, 10))
+def test_two_seeds_hold_out_disjoint_parts_or_nearly_the_same(letters):
+    """CRC is linear; where a second choice is to be independent, ``drawn`` makes it."""
+    among = names(letters)
+    first = held_out(1, among)
+    shared = [len(first & held_out(seed, among)) / len(first) for seed in range(2, 10)]
+    assert all(share == 0 or share > 0.5 for share in shared)
+    assert shared.count(0) > 4
+
+
+@pytest.mark.parametrize("letters", range(4, 10))
+def test_a_share_is_drawn_from_what_a_first_choice_left(letters):
+    left = sorted(set(names(letters)) - held_out(0, names(letters)))
+    error = (0.1 * 0.9 * len(left)) ** 0.5
+    first, second = ({name for name in left if drawn(name, seed, 0.1)} for seed in (1, 2))
+    for chosen in (first, second):
+        assert len(chosen) == pytest.approx(0.1 * len(left), abs=4 * error)
+    assert len(first & second) == pytest.approx(0.01 * len(left), abs=4 * error / 10**0.5)
+    assert {name for name in left if drawn(name, 1, 0.1)} == first
+
+
+def test_shares_of_the_bundled_mixture_are_drawn_independently():
+    """Crystals that are told to be at rest, and frames that are never replayed: a tenth each."""
+    rows = [replace(frame(f"mp-{number}"), split="train") for number in range(100000, 104000)]
+    rows = [replace(row, labels={"energy_per_atom": 0.0}) for row in rows]
+    rows = [replace(row, info={"structure_source": "mp_2018"}) for row in rows]
+    told = {row.id for row in rows if "forces" in at_rest(row).labels}
+    assert told == {row.id for row in rows if drawn(row.id, AT_REST_SEED, AT_REST)}
+    assert len(told) == pytest.approx(400, abs=80)
+    kept = {one.id.split("/")[1]: one.split for one in replay_frames()}
+    aside = {name for name in kept if drawn(name, SEED, SET_ASIDE)}
+    assert {name for name, split in kept.items() if split == "test"} == aside
+    assert len(aside) / len(kept) == pytest.approx(0.1, abs=4 * (0.09 / len(kept)) ** 0.5)
 
 
 def test_one_block_of_each_run_is_held_out():

@@ -11,7 +11,7 @@ from ase_crystalformer.data.compressed import compressed
 from ase_crystalformer.data.consistency import HUBBARD, contradicted
 from ase_crystalformer.data.crystals import LabelledCrystal, Labels, Split
 from ase_crystalformer.data.duplicates import Duplicates
-from ase_crystalformer.data.holdout import split_by_block, split_by_name, split_by_series
+from ase_crystalformer.data.holdout import drawn, split_by_block, split_by_name, split_by_series
 from ase_crystalformer.data.near_rest import near_rest
 from ase_crystalformer.data.properties import is_sure, reserved_ids, sane_moduli
 from ase_crystalformer.data.readers import load
@@ -143,7 +143,7 @@ def at_rest(crystal: LabelledCrystal) -> LabelledCrystal:
     """
     energy = crystal.labels["energy_per_atom"]
     labels: Labels = {"energy": energy * crystal.atoms}
-    told = split_by_name(crystal.id, AT_REST_SEED, AT_REST) == "val"
+    told = drawn(crystal.id, AT_REST_SEED, AT_REST)
     if told and crystal.split == "train" and crystal.info["structure_source"] == "mp_2018":
         labels["forces"] = np.zeros((crystal.atoms, 3))
         labels["stress"] = np.zeros((3, 3))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ase_crystalformer.data.crystals import LabelledCrystal, Labels
 from ase_crystalformer.data.extxyz import Frame, read_extxyz, real_array
-from ase_crystalformer.data.holdout import split_by_name
+from ase_crystalformer.data.holdout import drawn
 from ase_crystalformer.data.packed import REPLAY
 from ase_crystalformer.writing import whole
 
@@ -77,7 +77,7 @@ def _crystal(frame: Frame) -> LabelledCrystal:
         labels["stress"] = real_array(frame.info["stress"], (3, 3))
     name = frame.info["id"]
     # Frames of one crystal stay together, wherever their names begin alike.
-    kept = split_by_name(name.split("/")[1], SEED, SET_ASIDE) == "train"
+    kept = not drawn(name.split("/")[1], SEED, SET_ASIDE)
     return LabelledCrystal(
         species=frame.species,
         positions=frame.positions,

@@ -1,6 +1,5 @@
 """What a potential says of labelled crystals, and by how much it is wrong."""
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ase_crystalformer.data.holdout import draw
 from ase_crystalformer.data.loader import Batch, EdgeBudgetSampler, loader, work
 from ase_crystalformer.data.packed import PackedCrystals
 from ase_crystalformer.graph import CrystalGraph
@@ -163,8 +163,7 @@ def standing(
         if len(rows) > LONG:
             place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
         else:
-            # CRCs with two seeds differ by a constant, and one has chosen what is held out.
-            place[rows] = np.random.default_rng([seed, zlib.crc32(run.encode())]).random()
+            place[rows] = draw(run, seed)
     return place
 
 
