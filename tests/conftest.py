@@ -182,3 +182,13 @@ def properties(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed") / "properties"
     packed_set(crystals_with_properties(), folder, *TARGETS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def potential(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a packed set of crystals with energies and forces, on two scales."""
+    from small_runs import crystals_with_forces, packed_set
+
+    folder = tmp_path_factory.mktemp("packed") / "potential"
+    packed_set(crystals_with_forces(), folder, "energy")
+    return folder

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 from dataclasses import fields
+from unittest.mock import create_autospec
 
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -15,6 +17,7 @@ from ase_crystalformer.data.packing import remove_packed
 from ase_crystalformer.encoders import ENCODERS
 from ase_crystalformer.errors import BadModelFile, BadRecipe, MissingData
 from ase_crystalformer.leaderboards.runs import open_run
+from ase_crystalformer.training import origin
 from ase_crystalformer.training.config import check_recipe
 from ase_crystalformer.training.evaluate import evaluate
 from ase_crystalformer.training.prepare import COUNTED, prepare
@@ -77,6 +80,19 @@ def test_a_file_of_one_name_and_size_is_another_if_its_content_is(tmp_path, capl
     told.write_text(json.dumps(meta))  # as sets were packed before
     caplog.clear()
     assert isinstance(gaps(other, tmp_path / "set"), PackedCrystals)
+    assert not caplog.text
+
+
+def test_a_file_is_read_again_only_if_it_was_written_since(tmp_path, caplog, monkeypatch):
+    source = table(tmp_path / "fix.csv", band_gap=[1.0] * 9)
+    hashed = create_autospec(origin._hash, side_effect=origin._hash)
+    monkeypatch.setattr(origin, "_hash", hashed)
+    for _ in range(3):
+        gaps(source, tmp_path / "set")
+    assert hashed.call_count == 1
+    os.utime(source, (0, 0))
+    gaps(source, tmp_path / "set")
+    assert hashed.call_count == 2
     assert not caplog.text
 
 

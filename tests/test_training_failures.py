@@ -8,7 +8,6 @@ from small_runs import (
     TARGETS,
     Stopped,
     assert_same_weights,
-    crystals_with_forces,
     crystals_with_properties,
     packed_set,
     potential_recipe,
@@ -18,14 +17,6 @@ from small_runs import (
 from ase_crystalformer.errors import BadRecipe
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.run import fit
-
-
-@pytest.fixture(scope="module")
-def potential(tmp_path_factory):
-    """A packed set of crystals with energies and forces, on two scales."""
-    folder = tmp_path_factory.mktemp("packed") / "potential"
-    packed_set(crystals_with_forces(), folder, "energy")
-    return folder
 
 
 def with_old_names(state):

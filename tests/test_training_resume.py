@@ -11,8 +11,6 @@ from fsspec.implementations.local import LocalFileSystem
 from small_runs import (
     Stopped,
     assert_same_weights,
-    crystals_with_forces,
-    packed_set,
     potential_recipe,
     property_recipe,
 )
@@ -23,14 +21,6 @@ from ase_crystalformer.model import CrystalModel
 from ase_crystalformer.training.batches import PackedData
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.run import fit, train
-
-
-@pytest.fixture(scope="module")
-def potential(tmp_path_factory):
-    """A packed set of crystals with energies and forces, on two scales."""
-    folder = tmp_path_factory.mktemp("packed") / "potential"
-    packed_set(crystals_with_forces(), folder, "energy")
-    return folder
 
 
 @pytest.fixture

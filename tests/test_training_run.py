@@ -11,7 +11,6 @@ import torch
 from small_runs import (
     TARGETS,
     assert_same_weights,
-    crystals_with_forces,
     crystals_with_properties,
     packed_set,
     potential_recipe,
@@ -25,14 +24,6 @@ from ase_crystalformer.training import run
 from ase_crystalformer.training.build import build_model, build_objective
 from ase_crystalformer.training.module import Fitting
 from ase_crystalformer.training.run import fit
-
-
-@pytest.fixture(scope="module")
-def potential(tmp_path_factory):
-    """A packed set of crystals with energies and forces, on two scales."""
-    folder = tmp_path_factory.mktemp("packed") / "potential"
-    packed_set(crystals_with_forces(), folder, "energy")
-    return folder
 
 
 def loss_on_training_data(recipe, model):

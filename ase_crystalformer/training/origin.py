@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ def origin_of(recipe: Recipe) -> dict[str, Any]:
     return {
         "fold": recipe.data.fold,
         "source": _sources(recipe),  # its files with their sizes
-        "files": _contents(recipe),
+        "files": _contents(recipe, {}),
+        "stamps": {path: _stamp(files) for path, files in _own(recipe).items()},
         "seed": recipe.seed,
         "chosen": _chosen(recipe),
     }
@@ -60,15 +61,30 @@ def _sources(recipe: Recipe) -> dict[str, int]:
     return {path.name: path.stat().st_size if path.is_file() else 0 for path in paths}
 
 
-def _contents(recipe: Recipe) -> dict[str, str]:
-    """Hash what files of one's own hold, by their whole paths; a folder or a glob as one.
+def _own(recipe: Recipe) -> dict[str, list[Path]]:
+    """List files of one's own by their whole paths; those of a folder or a glob by its.
 
     Public data sets are known by name, and what is not there is left out.
     """
     listed = isinstance(recipe.data.source, tuple)
     names = [name for name in _named(recipe) if listed or name not in DATA_SETS]
-    found = {Path(name).resolve(): _files(Path(name), listed=listed) for name in names}
-    return {str(path): _hash(files) for path, files in found.items() if files}
+    found = {str(Path(name).resolve()): _files(Path(name), listed=listed) for name in names}
+    return {path: files for path, files in found.items() if files}
+
+
+def _contents(recipe: Recipe, known: Mapping[str, Any]) -> dict[str, str]:
+    """Hash what files of one's own hold; files of known stamps are not read again."""
+    hashes, stamps = known.get("files", {}), known.get("stamps", {})
+    return {
+        path: hashes[path] if stamps.get(path) == _stamp(files) else _hash(files)
+        for path, files in _own(recipe).items()
+    }
+
+
+def _stamp(files: Sequence[Path]) -> list[list[Any]]:
+    """Tell files as they are from files that were written since."""
+    told = [(path.name, path.stat()) for path in files]
+    return [[name, state.st_size, state.st_mtime_ns] for name, state in told]
 
 
 def _files(path: Path, *, listed: bool) -> list[Path]:
@@ -102,7 +118,7 @@ def _check_source(packed: PackedCrystals, recipe: Recipe) -> None:
             f"{', '.join(now)}. Name another folder in data.packed, or leave source out."
         )
     if "files" in packed.meta:
-        changed = _changed(packed, _contents(recipe))
+        changed = _changed(packed, _contents(recipe, packed.meta))
     else:  # as sets were packed before
         changed = [name for name, size in now.items() if size and size != was[name]]
     if changed:
